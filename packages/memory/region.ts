@@ -1,0 +1,140 @@
+/**
+ * One contiguous range of guest-physical addresses and the buffer behind it.
+ *
+ * Hot path: rings and chains keep the region, and read `region.view` into a local once per batch or chain. The views are
+ * ordinary data fields, so an access costs the same whatever kind of buffer stands behind them.
+ */
+
+/** Something whose `buffer` may become another object, such as a `WebAssembly.Memory` that grows. */
+export interface BufferHolder {
+  /** The buffer as it is now. */
+  readonly buffer: ArrayBufferLike;
+}
+
+/** Where the bytes of a region come from. */
+export interface RegionSource {
+  /** Guest-physical address of the first byte; a multiple of 8. */
+  readonly base: number;
+  /**
+   * The bytes: a buffer of fixed length, or an object that holds one and may replace it (`WebAssembly.Memory`).
+   * A growable SharedArrayBuffer is refused, because every access to it is about ten times slower.
+   */
+  readonly buffer: ArrayBufferLike | BufferHolder;
+  /** Offset of the first byte in the buffer; a multiple of 8; 0 unless given. */
+  readonly byteOffset?: number;
+  /** Length in bytes; up to the end of the buffer unless given. */
+  readonly size?: number;
+  /**
+   * The address of the first byte in this process, where the buffer is a view of mapped memory. Such a view cannot be
+   * sent to another thread (it would be copied), but the address can, and is, by `GuestMemory.share()`.
+   */
+  readonly address?: bigint;
+}
+
+// Ring indexes are accessed through Uint16Array (the only way to use Atomics on them), and virtio 1.x is little-endian.
+if (new Uint8Array(new Uint16Array([1]).buffer)[0] !== 1) {
+  throw new Error("@virtio/memory needs a little-endian host");
+}
+
+function isBuffer(value: ArrayBufferLike | BufferHolder): value is ArrayBufferLike {
+  return value instanceof ArrayBuffer ||
+    (typeof SharedArrayBuffer !== "undefined" && value instanceof SharedArrayBuffer);
+}
+
+/**
+ * A region of guest memory. Made by `GuestMemory`; the fields are public because rings work on them directly.
+ *
+ * Every offset that goes into `view` or `u16` must have been checked against `size` first: `view` throws beyond its end,
+ * but a typed array reads `undefined` and ignores writes silently.
+ */
+export class MemoryRegion {
+  /** Guest-physical address of the first byte. */
+  readonly base: number;
+  /** Length in bytes. */
+  readonly size: number;
+  /** Whether the bytes stay in the same buffer for good. Where false, a view kept across a turn may be detached. */
+  readonly stable: boolean;
+  /** All bytes, for bulk copies. Replaced by `refresh()`. */
+  bytes: Uint8Array;
+  /** The same bytes as 16-bit words, for `Atomics` on ring indexes and flags. Replaced by `refresh()`. */
+  u16: Uint16Array;
+  /** The same bytes as 32-bit words, for `Atomics` that publish an id and flags in one store. Replaced by `refresh()`. */
+  i32: Int32Array;
+  /** The same bytes, for fields. Replaced by `refresh()`. */
+  view: DataView;
+  /** Address in this process, where the source gave one. */
+  readonly address: bigint | null;
+  readonly #holder: BufferHolder | null;
+  readonly #byteOffset: number;
+
+  /**
+   * Makes the views.
+   *
+   * @throws {RangeError} If base, offset or size are not aligned, negative, unsafe or beyond the buffer.
+   * @throws {TypeError} If the buffer is growable in place.
+   */
+  constructor(source: RegionSource) {
+    const holder = isBuffer(source.buffer) ? null : source.buffer;
+    const buffer = isBuffer(source.buffer) ? source.buffer : source.buffer.buffer;
+    const growable = (buffer as { growable?: boolean }).growable === true ||
+      (buffer as { resizable?: boolean }).resizable === true;
+    if (growable) {
+      throw new TypeError(
+        "Cannot use a growable or resizable buffer as guest memory: give a buffer of fixed length",
+      );
+    }
+    const byteOffset = source.byteOffset ?? 0;
+    const size = source.size ?? buffer.byteLength - byteOffset;
+    const { base } = source;
+    if (!Number.isSafeInteger(base) || base < 0 || base % 8 !== 0) {
+      throw new RangeError(`Region base must be a non-negative multiple of 8: it is ${base}`);
+    }
+    if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset % 8 !== 0) {
+      throw new RangeError(
+        `Region byteOffset must be a non-negative multiple of 8: it is ${byteOffset}`,
+      );
+    }
+    if (!Number.isSafeInteger(size) || size <= 0 || size % 8 !== 0) {
+      throw new RangeError(`Region size must be a positive multiple of 8: it is ${size}`);
+    }
+    if (byteOffset + size > buffer.byteLength) {
+      throw new RangeError(
+        `Region of ${size} bytes at offset ${byteOffset} does not fit into a buffer of ${buffer.byteLength} bytes`,
+      );
+    }
+    if (!Number.isSafeInteger(base + size)) {
+      throw new RangeError(`Region ends beyond 2^53: base ${base}, size ${size}`);
+    }
+    this.base = base;
+    this.size = size;
+    this.stable = holder === null;
+    this.address = source.address ?? null;
+    this.#holder = holder;
+    this.#byteOffset = byteOffset;
+    this.bytes = new Uint8Array(buffer, byteOffset, size);
+    this.u16 = new Uint16Array(buffer, byteOffset, size / 2);
+    this.i32 = new Int32Array(buffer, byteOffset, size / 4);
+    this.view = new DataView(buffer, byteOffset, size);
+  }
+
+  /** Offset of the region's first byte in its buffer. */
+  get byteOffset(): number {
+    return this.#byteOffset;
+  }
+
+  /**
+   * Makes the views again if the holder has another buffer now. Cheap when nothing moved.
+   *
+   * @returns Whether the views were made again.
+   */
+  refresh(): boolean {
+    if (this.#holder === null) return false;
+    const buffer = this.#holder.buffer;
+    if (buffer === this.bytes.buffer) return false;
+    this.bytes = new Uint8Array(buffer, this.#byteOffset, this.size);
+    this.u16 = new Uint16Array(buffer, this.#byteOffset, this.size / 2);
+    this.i32 = new Int32Array(buffer, this.#byteOffset, this.size / 4);
+    this.view = new DataView(buffer, this.#byteOffset, this.size);
+    return true;
+  }
+}
