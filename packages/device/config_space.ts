@@ -1,0 +1,76 @@
+/**
+ * The device-specific configuration space (virtio 1.4, 2.5): little-endian bytes, a generation that changes with them, and
+ * the one place that knows what an access of some width at some offset means.
+ */
+export class ConfigSpace {
+  /** A space of no bytes, for devices without configuration. */
+  static readonly empty: ConfigSpace = new ConfigSpace(0);
+
+  /** The bytes as the driver reads them. */
+  readonly bytes: Uint8Array;
+  /** The same bytes. */
+  readonly view: DataView;
+  readonly #onWrite: ((offset: number, bytes: Uint8Array) => boolean) | null;
+  #generation = 0;
+  #listener: (() => void) | null = null;
+
+  /**
+   * @param size Bytes.
+   * @param onWrite Asked about each write of the driver, with the offset and the bytes that it wants there; true takes them.
+   * Without it the space is read-only to the driver.
+   */
+  constructor(size: number, onWrite?: (offset: number, bytes: Uint8Array) => boolean) {
+    this.bytes = new Uint8Array(size);
+    this.view = new DataView(this.bytes.buffer);
+    this.#onWrite = onWrite ?? null;
+  }
+
+  /** Changes whenever the device changes the bytes (2.5, 4.1.4.3.1, 4.2.2.1). 32 bits; transports may show fewer. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /**
+   * Changes fields on the device's behalf: bumps the generation and has the driver told (a configuration change
+   * notification, 3.2.1).
+   *
+   * @param change Writes to `view`.
+   */
+  update(change: (view: DataView) => void): void {
+    change(this.view);
+    this.#generation = (this.#generation + 1) >>> 0;
+    this.#listener?.();
+  }
+
+  /** Who is told of updates: `DeviceState`. There is one. */
+  set listener(listener: (() => void) | null) {
+    this.#listener = listener;
+  }
+
+  /**
+   * A read by the driver. Bytes beyond the end are 0: the space may be shorter than a driver of a later version expects.
+   *
+   * @param offset Driver-controlled.
+   * @param size 1, 2 or 4.
+   */
+  read(offset: number, size: 1 | 2 | 4): number {
+    let value = 0;
+    for (let i = 0; i < size; i++) {
+      value |= (this.bytes[offset + i] ?? 0) << (8 * i);
+    }
+    return value >>> 0;
+  }
+
+  /**
+   * A write by the driver. Ignored unless the device takes it. The generation stays: the driver knows what it wrote.
+   *
+   * @param offset Driver-controlled.
+   * @param size 1, 2 or 4.
+   */
+  write(offset: number, size: 1 | 2 | 4, value: number): void {
+    if (this.#onWrite === null || offset < 0 || offset + size > this.bytes.length) return;
+    const bytes = new Uint8Array(size);
+    for (let i = 0; i < size; i++) bytes[i] = value >>> (8 * i);
+    if (this.#onWrite(offset, bytes)) this.bytes.set(bytes, offset);
+  }
+}

@@ -1,0 +1,21 @@
+/**
+ * The device core: what every virtio device and every transport share (virtio 1.4, 2 and 3). A device implements `Device`
+ * (most extend `QueueDevice`); a transport is a map of registers over `DeviceState`.
+ *
+ * This module is browser compatible. The driver side is `@virtio/device/driver`.
+ *
+ * @module
+ */
+export { ConfigSpace } from "./config_space.ts";
+export {
+  type Activation,
+  type Device,
+  DeviceId,
+  type Interrupt,
+  type SharedMemoryRegion,
+} from "./device.ts";
+export { DeviceState, type DeviceStateOptions, type SavedDevice } from "./device_state.ts";
+export * from "./features.ts";
+export { HOLD, QueueDevice, type QueueDeviceInit } from "./queue_device.ts";
+export { QueueSetup, type SavedQueue } from "./queue_setup.ts";
+export * from "./status.ts";
