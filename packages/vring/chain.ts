@@ -9,6 +9,8 @@ export const ChainOwner = {
   device: 1,
   /** Pushed, waiting for earlier ones (VIRTIO_F_IN_ORDER). */
   ordered: 2,
+  /** Was in flight when its queue was reset: nobody's, for good. */
+  dropped: 3,
 } as const;
 
 /**
@@ -26,7 +28,7 @@ export class Chain {
   id = 0;
   /** Ring slots that the chain takes: what a packed queue skips when it is used. */
   slots = 0;
-  /** Counts pops of the queue; its lowest bits give a place in the in-order ring. */
+  /** Counts pops of the queue. */
   sequence = 0;
   /** One of `ChainOwner`. */
   owner: number = ChainOwner.pool;
@@ -51,8 +53,12 @@ export class Chain {
   /** Cursor over the device-writable bytes. */
   readonly writer: ChainWriter;
 
+  /** The pool that it belongs to, which tells the queues apart. */
+  readonly pool: object;
+
   /** Made by queues. */
-  constructor() {
+  constructor(pool: object) {
+    this.pool = pool;
     this.reader = new ChainReader(this);
     this.writer = new ChainWriter(this);
   }
