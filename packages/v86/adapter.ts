@@ -1,0 +1,496 @@
+/**
+ * The only file that knows the inside of v86 (0.5.462, pinned: none of this is public API there); `internals.ts` declares
+ * what is used of it. It gives the rest of
+ * the package a plain machine: memory, port and memory-mapped ranges, PCI configuration space, interrupt lines and
+ * messages, a serial port, a processor that can be entered anywhere.
+ */
+import type { RegionSource } from "@virtio/memory";
+import { V86 } from "v86";
+import type { AccessSize, BusHandler } from "./bus.ts";
+import * as inside from "./internals.ts";
+import { loadWasm, type V86Wasm } from "./wasm.ts";
+
+/** What the adapter needs to make an emulator. */
+export interface V86AdapterOptions {
+  /** Bytes of guest memory, a multiple of 128 KiB. */
+  readonly memorySize: number;
+  /** v86's WebAssembly module; found beside the `v86` package unless given. */
+  readonly wasm?: V86Wasm;
+  /** BIOS image and display adapter BIOS; none for direct boot. */
+  readonly bios?: Uint8Array;
+  /** Display adapter BIOS. */
+  readonly vgaBios?: Uint8Array;
+}
+
+/** Why the processor will not go on by itself. */
+export type StopReason = "poweroff" | "reset" | "halted" | "crashed";
+
+/** What the adapter tells its owner. */
+export interface V86Events {
+  /** A byte left serial port 0. */
+  serial(byte: number): void;
+  /** A byte left the BIOS debug port (0x402). */
+  debug(byte: number): void;
+  /** The guest stopped; it does not run any more. `error` is what v86 threw, if it did. */
+  stopped(reason: StopReason, error?: unknown): void;
+}
+
+/** Registers at the entry of a program in flat 32-bit protected mode. */
+export interface EntryState {
+  /** EIP. */
+  readonly entry: number;
+  /** ESI. */
+  readonly esi: number;
+  /** ESP. */
+  readonly esp: number;
+  /** Base of the global descriptor table. */
+  readonly gdt: number;
+  /** Limit of the global descriptor table. */
+  readonly gdtLimit: number;
+  /** Selector loaded into CS. */
+  readonly codeSelector: number;
+  /** Selector loaded into the data segment registers. */
+  readonly dataSelector: number;
+}
+
+/** A range of memory addresses. */
+interface Window {
+  readonly first: number;
+  readonly end: number;
+  readonly handler: BusHandler;
+}
+
+/** An emulator, seen as a machine. */
+export class V86Adapter {
+  readonly #emulator: inside.Emulator;
+  readonly #cpu: inside.Cpu;
+  readonly #events: V86Events;
+  readonly #memorySize: number;
+  readonly #memoryOffset: number;
+  #words: Int32Array;
+  #windows: Window[] = [];
+  #last: Window | null = null;
+  /** How many memory-mapped handlers are on the stack: inside of them no interrupt may be taken. */
+  #depth = 0;
+  readonly #pci = new Map<number, BusHandler>();
+  readonly #claimed = new Map<number, { entry: inside.PortEntry; before: inside.PortEntry }>();
+  #stopped = false;
+
+  private constructor(emulator: inside.Emulator, options: V86AdapterOptions, events: V86Events) {
+    this.#emulator = emulator;
+    this.#cpu = emulator.v86.cpu;
+    this.#events = events;
+    this.#memorySize = options.memorySize;
+    this.#memoryOffset = this.#cpu.mem8.byteOffset;
+    this.#words = new Int32Array(this.#cpu.wasm_memory.buffer);
+    this.#hookMemory();
+    this.#hookConfiguration();
+    this.#hookPower();
+    this.#hookMainLoop();
+    emulator.add_listener("serial0-output-byte", (byte: number) => events.serial(byte));
+  }
+
+  /** Makes an emulator that does not run yet. */
+  static async create(options: V86AdapterOptions, events: V86Events): Promise<V86Adapter> {
+    const module = await loadWasm(options.wasm);
+    const image = (bytes: Uint8Array | undefined): { buffer: ArrayBuffer } | undefined =>
+      bytes === undefined ? undefined : { buffer: bytes.slice().buffer };
+    const emulator = await new Promise<inside.Emulator>((resolve, reject) => {
+      const made = new V86({
+        wasm_fn: async (imports: WebAssembly.Imports) => {
+          try {
+            return (await WebAssembly.instantiate(module, imports)).exports;
+          } catch (error) {
+            reject(error);
+            return await new Promise(() => {}); // v86 would go on with a half-made machine
+          }
+        },
+        autostart: false,
+        memory_size: options.memorySize,
+        acpi: true,
+        bios: image(options.bios),
+        vga_bios: image(options.vgaBios),
+        disable_keyboard: true,
+        disable_mouse: true,
+        disable_speaker: true,
+        net_device: { type: "none" },
+        // deno-lint-ignore no-explicit-any -- the published types lack half of these
+      } as any) as unknown as inside.Emulator;
+      made.add_listener("emulator-loaded", () => resolve(made));
+    });
+    return new V86Adapter(emulator, options, events);
+  }
+
+  /** Guest memory from address 0 on, for `GuestMemory`. v86's memory grows and detaches, so this is a moving region. */
+  memorySource(): RegionSource {
+    return {
+      base: 0,
+      size: this.#memorySize,
+      buffer: this.#cpu.wasm_memory,
+      byteOffset: this.#memoryOffset,
+    };
+  }
+
+  /** Forgets code compiled from a range that a device wrote. */
+  markWritten(address: number, length: number): void {
+    if (length > 0) this.#cpu.jit_dirty_cache(address, address + length);
+  }
+
+  /** Enters a program in flat 32-bit protected mode with paging and interrupts off. */
+  enter(state: EntryState): void {
+    const cpu = this.#cpu;
+    cpu.reg32[inside.REGISTER_ESI] = state.esi;
+    cpu.reg32[inside.REGISTER_ESP] = state.esp;
+    cpu.cr[0] = 1;
+    cpu.protected_mode[0] = 1;
+    cpu.flags[0] = 2;
+    cpu.is_32[0] = 1;
+    cpu.stack_size_32[0] = 1;
+    cpu.gdtr_offset[0] = state.gdt;
+    cpu.gdtr_size[0] = state.gdtLimit;
+    for (let segment = 0; segment < 6; segment++) {
+      const code = segment === inside.SEGMENT_CS;
+      cpu.segment_is_null[segment] = 0;
+      cpu.segment_offsets[segment] = 0;
+      cpu.segment_limits[segment] = 0xffff_ffff;
+      cpu.segment_access_bytes[segment] = code ? 0x9b : 0x93;
+      cpu.sreg[segment] = code ? state.codeSelector : state.dataSelector;
+    }
+    cpu.instruction_pointer[0] = state.entry;
+    cpu.update_state_flags();
+  }
+
+  /** Puts a handler behind a range of memory addresses above guest memory. The first of overlapping ranges wins. */
+  mapMemory(first: number, size: number, handler: BusHandler): void {
+    this.#windows.push({ first, end: first + size, handler });
+    this.#last = null;
+  }
+
+  /** Takes a handler's ranges of memory addresses away. */
+  unmapMemory(handler: BusHandler): void {
+    this.#windows = this.#windows.filter((window) => window.handler !== handler);
+    this.#last = null;
+  }
+
+  /** Puts a handler behind a range of I/O ports. Ports already claimed by another handler stay with it. */
+  mapPorts(first: number, size: number, handler: BusHandler): void {
+    const { ports } = this.#cpu.io;
+    for (let offset = 0; offset < size; offset++) {
+      const port = first + offset;
+      const before = ports[port];
+      if (before === undefined || this.#claimed.has(port)) continue;
+      // Ports next to each other make a wider one where it is naturally aligned, as on the real bus.
+      const wide = (width: AccessSize): boolean => offset % width === 0 && offset + width <= size;
+      const narrow = (width: AccessSize): number => {
+        let value = 0;
+        for (let i = 0; i < width && offset + i < size; i++) {
+          value |= handler.read(offset + i, 1) << 8 * i;
+        }
+        return value;
+      };
+      const narrowWrite = (width: AccessSize, value: number): void => {
+        for (let i = 0; i < width && offset + i < size; i++) {
+          handler.write(offset + i, 1, value >>> 8 * i & 0xff);
+        }
+      };
+      const entry: inside.PortEntry = {
+        read8: () => handler.read(offset, 1),
+        read16: () => wide(2) ? handler.read(offset, 2) : narrow(2),
+        read32: () => (wide(4) ? handler.read(offset, 4) : narrow(4)) | 0,
+        write8: (value) => handler.write(offset, 1, value & 0xff),
+        write16: (value) =>
+          wide(2) ? handler.write(offset, 2, value & 0xffff) : narrowWrite(2, value),
+        write32: (value) => wide(4) ? handler.write(offset, 4, value >>> 0) : narrowWrite(4, value),
+        device: handler,
+      };
+      ports[port] = entry;
+      this.#claimed.set(port, { entry, before });
+    }
+  }
+
+  /** Takes a handler's ports away, and gives back what was there before. */
+  unmapPorts(handler: BusHandler): void {
+    for (const [port, { entry, before }] of this.#claimed) {
+      if (entry.device !== handler) continue;
+      this.#cpu.io.ports[port] = before;
+      this.#claimed.delete(port);
+    }
+  }
+
+  /** Puts configuration space behind function 0 of a device on bus 0, or takes it away. */
+  setPciHandler(slot: number, handler: BusHandler | null): void {
+    const { pci } = this.#cpu.devices;
+    const id = slot << 3;
+    if (handler === null) {
+      if (!this.#pci.delete(slot)) return;
+      pci.devices[id] = undefined;
+      pci.device_spaces[id] = undefined;
+      return;
+    }
+    if (pci.devices[id] !== undefined && !this.#pci.has(slot)) {
+      throw new RangeError(`PCI slot ${slot} is taken by a device of v86 itself: choose another`);
+    }
+    // v86 keeps a device of its own there, so that it knows that the slot is taken; nothing reads its contents.
+    pci.register_device({ pci_id: id, pci_space: new Array(64).fill(0), pci_bars: [], name: "" });
+    this.#pci.set(slot, handler);
+  }
+
+  /** The ISA interrupt to which a BIOS routed a PIRQ line (0 to 3), or null. */
+  pirqRoute(line: number): number | null {
+    const route = this.#cpu.devices.pci.isa_bridge_space8[0x60 + line]!;
+    return route > 0 && route < 16 ? route : null;
+  }
+
+  /** Adds a file to those that a BIOS finds through the firmware configuration device. */
+  addFirmwareFile(name: string, data: Uint8Array): void {
+    this.#cpu.option_roms.push({ name, data });
+  }
+
+  /**
+   * Sets the level of an input of the interrupt controllers.
+   *
+   * Inside of a memory-mapped handler v86 may not take an interrupt: it would leave a compiled block in the middle, which
+   * after some thousand requests hangs the guest. So the processor's interrupt flag is off meanwhile, and the interrupt is
+   * taken at the next boundary.
+   */
+  setInterrupt(line: number, asserted: boolean): void {
+    const cpu = this.#cpu;
+    if (this.#depth === 0) {
+      if (asserted) cpu.device_raise_irq(line);
+      else cpu.device_lower_irq(line);
+      return;
+    }
+    const words = this.#state();
+    const enabled = words[inside.FLAGS >> 2]! & inside.INTERRUPT_FLAG;
+    words[inside.FLAGS >> 2]! &= ~inside.INTERRUPT_FLAG;
+    if (asserted) cpu.device_raise_irq(line);
+    else cpu.device_lower_irq(line);
+    if (enabled === 0) return;
+    const after = this.#state();
+    after[inside.FLAGS >> 2]! |= inside.INTERRUPT_FLAG;
+    if (asserted) this.#hurry(after);
+  }
+
+  /** Makes an edge-triggered vector pending in the local APIC: what a message signalled interrupt does. */
+  requestVector(vector: number): void {
+    const words = this.#state();
+    const apic = this.#cpu.get_apic_addr() >> 2;
+    words[apic + inside.APIC_IRR + (vector >> 5)]! |= 1 << (vector & 31);
+    words[apic + inside.APIC_TMR + (vector >> 5)]! &= ~(1 << (vector & 31));
+    if (this.#depth === 0) this.#cpu.handle_irqs();
+    else this.#hurry(words);
+  }
+
+  /** Sends bytes to serial port 0. */
+  sendSerial(bytes: Uint8Array): void {
+    this.#emulator.serial_send_bytes(0, bytes);
+  }
+
+  /** Lets the guest run. */
+  run(): void {
+    this.#stopped = false;
+    void this.#emulator.run();
+  }
+
+  /** Stops the guest between two instructions. */
+  async stop(): Promise<void> {
+    await this.#emulator.stop();
+  }
+
+  /** Ends the emulator. */
+  async destroy(): Promise<void> {
+    this.#stopped = true;
+    await this.#emulator.destroy();
+  }
+
+  /** v86's state, memory included. The guest must be stopped. */
+  async saveState(): Promise<Uint8Array> {
+    return new Uint8Array(await this.#emulator.save_state());
+  }
+
+  /** Brings v86's state back. */
+  async restoreState(state: Uint8Array): Promise<void> {
+    await this.#emulator.restore_state(state.slice().buffer);
+  }
+
+  /** A view of v86's memory, made again where that grew. */
+  #state(): Int32Array {
+    const { buffer } = this.#cpu.wasm_memory;
+    if (this.#words.buffer !== buffer) this.#words = new Int32Array(buffer);
+    return this.#words;
+  }
+
+  /** Makes v86 look at pending interrupts after the block that runs now, not after its hundred thousand instructions. */
+  #hurry(words: Int32Array): void {
+    words[inside.INSTRUCTION_COUNTER >> 2]! += inside.LOOP_COUNTER;
+  }
+
+  /** Ends the guest's run: no instruction is executed after the block that runs now. */
+  #halt(reason: StopReason, error?: unknown): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    const words = this.#state();
+    words[inside.FLAGS >> 2]! &= ~inside.INTERRUPT_FLAG;
+    new Uint8Array(words.buffer)[inside.IN_HLT] = 1;
+    void this.#emulator.stop();
+    this.#events.stopped(reason, error);
+  }
+
+  #find(address: number): Window | null {
+    const last = this.#last;
+    if (last !== null && address >= last.first && address < last.end) return last;
+    for (const window of this.#windows) {
+      if (address >= window.first && address < window.end) return this.#last = window;
+    }
+    return null;
+  }
+
+  #read(window: Window, address: number, size: AccessSize): number {
+    this.#depth++;
+    const value = window.handler.read(address - window.first, size);
+    this.#depth--;
+    return value;
+  }
+
+  #write(window: Window, address: number, size: AccessSize, value: number): void {
+    this.#depth++;
+    window.handler.write(address - window.first, size, value);
+    this.#depth--;
+  }
+
+  /**
+   * v86 dispatches memory-mapped accesses in blocks of 128 KiB and splits 16-bit writes; ranges of a page and exact widths
+   * need hooks one level above. (16-bit reads are split before they come out of WebAssembly.)
+   */
+  #hookMemory(): void {
+    const cpu = this.#cpu;
+    const read8 = cpu.mmap_read8.bind(cpu);
+    const read32 = cpu.mmap_read32.bind(cpu);
+    const write8 = cpu.mmap_write8.bind(cpu);
+    const write16 = cpu.mmap_write16.bind(cpu);
+    const write32 = cpu.mmap_write32.bind(cpu);
+    const in8 = (signed: number): number => {
+      const window = this.#find(signed >>> 0);
+      return window === null ? read8(signed) : this.#read(window, signed >>> 0, 1);
+    };
+    const out8 = (signed: number, value: number): void => {
+      const window = this.#find(signed >>> 0);
+      if (window === null) write8(signed, value);
+      else this.#write(window, signed >>> 0, 1, value);
+    };
+    const out16 = (signed: number, value: number): void => {
+      const window = this.#find(signed >>> 0);
+      if (window === null) write16(signed, value);
+      else if ((signed & 1) === 0) this.#write(window, signed >>> 0, 2, value & 0xffff);
+      else for (let i = 0; i < 2; i++) out8(signed + i | 0, value >>> 8 * i & 0xff);
+    };
+    const out32 = (signed: number, value: number): void => {
+      const window = this.#find(signed >>> 0);
+      if (window === null) write32(signed, value);
+      else if ((signed & 3) === 0) this.#write(window, signed >>> 0, 4, value >>> 0);
+      else for (let i = 0; i < 4; i++) out8(signed + i | 0, value >>> 8 * i & 0xff);
+    };
+    cpu.mmap_read8 = in8;
+    cpu.mmap_read32 = (signed) => {
+      const window = this.#find(signed >>> 0);
+      if (window === null) return read32(signed);
+      if ((signed & 3) === 0) return this.#read(window, signed >>> 0, 4) | 0;
+      let value = 0;
+      for (let i = 0; i < 4; i++) value |= in8(signed + i | 0) << 8 * i;
+      return value;
+    };
+    cpu.mmap_write8 = out8;
+    cpu.mmap_write16 = out16;
+    cpu.mmap_write32 = out32;
+    cpu.mmap_write64 = (address, low, high) => {
+      out32(address, low);
+      out32(address + 4 | 0, high);
+    };
+    cpu.mmap_write128 = (address, ...words) => {
+      words.forEach((word, i) => out32(address + 4 * i | 0, word));
+    };
+  }
+
+  /** Configuration mechanism 1: v86 reads its register ahead when the address is written, ours when the data is. */
+  #hookConfiguration(): void {
+    const { ports } = this.#cpu.io;
+    const { pci_addr } = this.#cpu.devices.pci;
+    const addressed = (): BusHandler | undefined =>
+      (pci_addr[3]! & 0x80) !== 0 && pci_addr[2] === 0 && (pci_addr[1]! & 7) === 0
+        ? this.#pci.get(pci_addr[1]! >> 3)
+        : undefined;
+    for (let lane = 0; lane < 4; lane++) {
+      const port = inside.PCI_CONFIG_DATA + lane;
+      const before = ports[port]!;
+      const register = (): number => (pci_addr[0]! & 0xfc) + lane;
+      const { device } = before;
+      const read = (size: AccessSize, fallback: inside.PortRead): inside.PortRead => (port) => {
+        const handler = addressed();
+        if (handler === undefined) return fallback.call(device, port);
+        return handler.read(register(), size) | 0;
+      };
+      const write = (size: AccessSize, fallback: inside.PortWrite): inside.PortWrite => (value) => {
+        const handler = addressed();
+        if (handler === undefined) fallback.call(device, value);
+        else handler.write(register(), size, value >>> 0);
+      };
+      ports[port] = {
+        read8: read(1, before.read8),
+        read16: lane % 2 === 0 ? read(2, before.read16) : before.read16,
+        read32: lane === 0 ? read(4, before.read32) : before.read32,
+        write8: write(1, before.write8),
+        write16: lane % 2 === 0 ? write(2, before.write16) : before.write16,
+        write32: lane === 0 ? write(4, before.write32) : before.write32,
+        device,
+      };
+    }
+  }
+
+  /** Soft off, reset, the BIOS's debug port, and the hot-plug ports that v86 leaves floating. */
+  #hookPower(): void {
+    const cpu = this.#cpu;
+    const { ports } = cpu.io;
+    const { acpi } = cpu.devices;
+    const control = ports[inside.PM1_CONTROL]!;
+    const { write16 } = control;
+    control.write16 = (value) => {
+      if (value & inside.SLEEP_ENABLE) this.#halt("poweroff");
+      else write16.call(control.device, value);
+    };
+    cpu.reboot_internal = () => this.#halt("reset");
+    const debug = ports[inside.BIOS_DEBUG]!;
+    debug.read8 = () => 0xe9; // "somebody listens"
+    debug.write8 = (byte) => this.#events.debug(byte);
+    for (let port = inside.HOTPLUG_FIRST; port < inside.HOTPLUG_END; port++) {
+      const entry = ports[port]!;
+      entry.read8 = entry.read16 = entry.read32 = () => 0;
+    }
+    for (let i = 0; i < 2; i++) {
+      // Status bits are cleared by writing ones; v86 stores what is written, and the event would never end.
+      ports[inside.GPE_STATUS + i]!.write8 = (value) => acpi.gpe[i]! &= ~value;
+    }
+  }
+
+  /** Nothing may leave the main loop as an exception: v86 calls it from the event loop. */
+  #hookMainLoop(): void {
+    const cpu = this.#cpu;
+    const loop = cpu.main_loop.bind(cpu);
+    cpu.main_loop = () => {
+      let idle: number = inside.DEAD_IDLE;
+      try {
+        if (!this.#stopped) idle = loop();
+      } catch (error) {
+        this.#depth = 0;
+        this.#halt("crashed", error);
+      }
+      if (idle === inside.DEAD_IDLE && !this.#stopped) {
+        const words = this.#state();
+        const halted = new Uint8Array(words.buffer)[inside.IN_HLT] !== 0;
+        if (halted && (words[inside.FLAGS >> 2]! & inside.INTERRUPT_FLAG) === 0) {
+          this.#halt("halted");
+        }
+      }
+      return idle;
+    };
+  }
+}

@@ -1,0 +1,28 @@
+/**
+ * A virtual machine in v86, an x86 PC emulator in WebAssembly, that virtio devices attach to over PCI and MMIO.
+ *
+ * This module is browser compatible.
+ *
+ * @module
+ */
+export type {
+  AccessSize,
+  BusHandler,
+  MmioFunction,
+  MmioHost,
+  PciBar,
+  PciFunction,
+  PciHost,
+} from "./bus.ts";
+export type { StopReason } from "./adapter.ts";
+export { type LinuxBoot, unpackKernel } from "./boot.ts";
+export { ExitCounters } from "./counters.ts";
+export {
+  FIRST_PCI_SLOT,
+  V86Machine,
+  type V86MachineOptions,
+  type V86MachineState,
+} from "./machine.ts";
+export type { SavedPciConfig } from "./pci_slot.ts";
+export type { V86Wasm } from "./wasm.ts";
+export { XzError } from "./xz.ts";
