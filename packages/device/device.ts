@@ -92,4 +92,12 @@ export interface Device {
    * or raise an interrupt any more.
    */
   stop(): void | Promise<void>;
+  /** The device's own state as plain data, for `DeviceState.save`; called while no queue is started. */
+  save?(): unknown;
+  /**
+   * Takes over what `save` gave; called before `start`.
+   *
+   * @throws {TypeError} If it is malformed.
+   */
+  restore?(saved: unknown): void;
 }

@@ -6,4 +6,9 @@
  * @module
  */
 export type { DriverInterrupts, DriverTransport } from "./driver_transport.ts";
-export { DriverSession, type DriverSessionOptions } from "./driver_session.ts";
+export {
+  DriverError,
+  type DriverHandlers,
+  DriverSession,
+  type DriverSessionOptions,
+} from "./driver_session.ts";

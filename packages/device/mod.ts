@@ -14,8 +14,10 @@ export {
   type Interrupt,
   type SharedMemoryRegion,
 } from "./device.ts";
-export { DeviceState, type DeviceStateOptions, type SavedDevice } from "./device_state.ts";
+export { DeviceState, type DeviceStateOptions } from "./device_state.ts";
 export * from "./features.ts";
-export { HOLD, QueueDevice, type QueueDeviceInit } from "./queue_device.ts";
-export { QueueSetup, type SavedQueue } from "./queue_setup.ts";
+export { QueueDevice, type QueueDeviceInit } from "./queue_device.ts";
+export { BUSY, type ChainHandler, type Handled, HOLD } from "./queue_server.ts";
+export { type QueueArea, QueueSetup, type SavedQueue } from "./queue_setup.ts";
+export type { SavedDevice } from "./saved_device.ts";
 export * from "./status.ts";

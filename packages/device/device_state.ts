@@ -1,0 +1,558 @@
+/**
+ * The only status machine (virtio 1.4, 2.1, 2.2, 2.4, 2.6.1 and 3). Transports are maps of registers, or of messages, over
+ * it. Every value that reaches a method here is driver-controlled; no method throws for what a driver does.
+ */
+import type { GuestMemory } from "@virtio/memory";
+import { openQueue, type Queue, VirtqueueError } from "@virtio/vring";
+import type { Activation, Device, Interrupt } from "./device.ts";
+import {
+  CORE_FEATURES,
+  DEFAULT_FEATURES,
+  DEVICE_TYPE_FEATURES,
+  type FeatureSet,
+  VIRTIO_F_RING_RESET,
+  VIRTIO_F_SUSPEND,
+  VIRTIO_F_VERSION_1,
+} from "./features.ts";
+import { QueueSetup } from "./queue_setup.ts";
+import { checkSaved, type SavedDevice } from "./saved_device.ts";
+import {
+  VIRTIO_STATUS_ACKNOWLEDGE,
+  VIRTIO_STATUS_DEVICE_NEEDS_RESET,
+  VIRTIO_STATUS_DRIVER,
+  VIRTIO_STATUS_DRIVER_OK,
+  VIRTIO_STATUS_FAILED,
+  VIRTIO_STATUS_FEATURES_OK,
+  VIRTIO_STATUS_SUSPEND,
+} from "./status.ts";
+
+/** What a transport gives its `DeviceState`. */
+export interface DeviceStateOptions {
+  /** Guest memory. */
+  readonly memory: GuestMemory;
+  /** The way to the driver. Called only while the device is live. */
+  readonly interrupt: Interrupt;
+  /** Which of the feature bits 24 to 43 the transport can carry. */
+  readonly carries: FeatureSet;
+  /** Feature bits 24 to 43 to offer; `DEFAULT_FEATURES` unless given. VERSION_1 is always offered (6.2). */
+  readonly features?: FeatureSet;
+  /** Told why the device asked for a reset. */
+  readonly onError?: (error: Error) => void;
+  /** Told when a reset is complete, to reset what the transport keeps (vectors, interrupt status). */
+  readonly onReset?: () => void;
+}
+
+/** A device, from the transport's side. */
+export class DeviceState {
+  /** The device. */
+  readonly device: Device;
+  /** All feature bits that are offered: the device's, and those of the ring and the transport. */
+  readonly offered: FeatureSet;
+  /** The registers of each queue. */
+  readonly queues: readonly QueueSetup[];
+  readonly #options: DeviceStateOptions;
+  #status = 0;
+  #accepted: FeatureSet = 0n;
+  #negotiated: FeatureSet = 0n;
+  /** While live: what the device was started with. Its interrupts are dead once it is replaced. */
+  #activation: Activation | null = null;
+  /** Queues of a suspended or paused device. */
+  readonly #parked: (Queue | null)[];
+  #paused = false;
+  #suspending = false;
+  /** Counts resets, so that what a drain promised before one has no effect after it. */
+  #life = 0;
+  #resetting: Promise<void> | null = null;
+  /** The last status that was written while a reset was draining. */
+  #deferredStatus = 0;
+  #configChanged = false;
+  /** Drains under way. */
+  readonly #draining: Set<Promise<unknown>> = new Set();
+
+  /**
+   * @throws {TypeError} If the device offers bits that are not its own, or the options a bit that the core cannot do.
+   */
+  constructor(device: Device, options: DeviceStateOptions) {
+    if ((device.features & ~DEVICE_TYPE_FEATURES) !== 0n) {
+      throw new TypeError(
+        "A device offers only feature bits of its type (0 to 23, 41, 42, 50 to 127); give the others as `features`",
+      );
+    }
+    const wanted = options.features ?? DEFAULT_FEATURES;
+    if ((wanted & ~CORE_FEATURES) !== 0n) {
+      throw new TypeError(
+        `Cannot offer feature bits 0x${(wanted & ~CORE_FEATURES).toString(16)}: not built`,
+      );
+    }
+    this.device = device;
+    this.#options = options;
+    this.offered = device.features | (wanted & options.carries) | VIRTIO_F_VERSION_1;
+    this.queues = device.queueSizes.map((size) => new QueueSetup(size));
+    this.#parked = device.queueSizes.map(() => null);
+    device.config.listener = () => this.#configUpdated();
+  }
+
+  /** The negotiated features; none before FEATURES_OK. */
+  get features(): FeatureSet {
+    return this.#negotiated;
+  }
+
+  /** The device status. While a reset or a suspend drains it is what it was before (2.4.1, 3.4.2). */
+  get status(): number {
+    return this.#status;
+  }
+
+  /** Whether the driver has set the device going and it is neither suspended nor paused nor broken. */
+  get live(): boolean {
+    return this.#activation !== null && !this.#paused && !this.#suspending &&
+      (this.#status & VIRTIO_STATUS_DRIVER_OK) !== 0;
+  }
+
+  /** The driver writes the status. 0 resets; new bits take effect in their order, whichever arrive together. */
+  writeStatus(value: number): void {
+    value &= 0xff;
+    if (value === 0) {
+      this.#reset();
+      return;
+    }
+    if (this.#resetting !== null) {
+      this.#deferredStatus = value;
+      return;
+    }
+    // 2.1.1: a driver does not clear bits; one that does, only says nothing about them.
+    let fresh = value & ~this.#status;
+    // DEVICE_NEEDS_RESET is the device's to set.
+    this.#status |= fresh &
+      (VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FAILED);
+    if ((fresh & VIRTIO_STATUS_FEATURES_OK) !== 0) this.#finishNegotiation();
+    if ((this.#status & (VIRTIO_STATUS_DEVICE_NEEDS_RESET | VIRTIO_STATUS_FAILED)) !== 0) return;
+    if ((fresh & VIRTIO_STATUS_DRIVER_OK) !== 0) {
+      if ((this.#status & VIRTIO_STATUS_SUSPEND) !== 0) {
+        this.#resume();
+        return;
+      }
+      this.#start();
+      // Both at once: the device runs first, so the bits are still in order.
+      fresh &= ~VIRTIO_STATUS_DRIVER_OK;
+    }
+    if ((fresh & VIRTIO_STATUS_SUSPEND) !== 0) this.#suspend();
+  }
+
+  /** 32 of the feature bits that the device offers: word 0 to 3. */
+  readDeviceFeatures(word: number): number {
+    return featureWord(this.offered, word);
+  }
+
+  /** 32 of the feature bits that the driver wrote. */
+  readDriverFeatures(word: number): number {
+    return featureWord(this.#accepted, word);
+  }
+
+  /** The driver writes 32 feature bits. Ignored after FEATURES_OK (3.1.1). */
+  writeDriverFeatures(word: number, value: number): void {
+    if (!(word >= 0 && word < 4) || (this.#status & VIRTIO_STATUS_FEATURES_OK) !== 0) return;
+    const shift = BigInt(32 * word);
+    this.#accepted = (this.#accepted & ~(0xffff_ffffn << shift)) |
+      (BigInt(value >>> 0) << shift);
+  }
+
+  #finishNegotiation(): void {
+    const accepted = this.#accepted;
+    if (
+      (accepted & ~this.offered) !== 0n || (accepted & VIRTIO_F_VERSION_1) === 0n ||
+      !(this.device.accepts?.(accepted) ?? true)
+    ) {
+      return;
+    }
+    this.#negotiated = accepted;
+    this.#status |= VIRTIO_STATUS_FEATURES_OK;
+  }
+
+  #start(): void {
+    if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) return;
+    this.#status |= VIRTIO_STATUS_DRIVER_OK;
+    const activation = this.#activate();
+    try {
+      this.#options.memory.refresh();
+      this.device.start(activation);
+      for (let index = 0; index < this.queues.length; index++) {
+        if (this.queues[index]!.enabled) this.#startQueue(index);
+        if (this.#activation !== activation) return;
+      }
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    // A kick may have come early.
+    for (let index = 0; index < this.queues.length; index++) this.notify(index);
+  }
+
+  #activate(): Activation {
+    const { interrupt, memory } = this.#options;
+    // 2.4.1: after a reset, nothing of an earlier life may notify.
+    const isLive = (): boolean => this.#activation === activation;
+    const activation: Activation = {
+      memory,
+      features: this.#negotiated,
+      interrupt: {
+        queue: (index) => {
+          if (isLive()) interrupt.queue(index);
+        },
+        config: () => {
+          if (isLive()) interrupt.config();
+        },
+      },
+      fail: (error) => {
+        if (isLive()) this.fail(error);
+      },
+    };
+    this.#activation = activation;
+    return activation;
+  }
+
+  #startQueue(index: number): void {
+    const setup = this.queues[index]!;
+    if (setup.size > setup.maxSize) {
+      throw new VirtqueueError(
+        "2.7",
+        `Queue ${index} was given ${setup.size} entries; it can have ${setup.maxSize}`,
+      );
+    }
+    const queue = openQueue(this.#options.memory, setup.config(), this.#negotiated);
+    this.device.startQueue(index, queue);
+  }
+
+  /** The driver enables a queue. After DRIVER_OK only with VIRTIO_F_RING_RESET (2.6.1.2). */
+  enableQueue(index: number): void {
+    const setup = this.queues[index];
+    if (setup === undefined || setup.enabled || setup.resetting || this.#resetting !== null) return;
+    if ((this.#status & VIRTIO_STATUS_DRIVER_OK) === 0) {
+      setup.enabled = (this.#status & VIRTIO_STATUS_SUSPEND) === 0;
+      return;
+    }
+    if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n || !this.live) return;
+    setup.enabled = true;
+    try {
+      this.#startQueue(index);
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    this.notify(index);
+  }
+
+  /** The driver takes a queue away (MMIO QueueReady = 0). It stays enabled until it is drained. */
+  disableQueue(index: number): void {
+    this.#endQueue(index, (setup) => {
+      setup.enabled = false;
+    });
+  }
+
+  /** The driver resets a queue (2.6.1.1); `resetting` is true until it is drained. Needs VIRTIO_F_RING_RESET. */
+  resetQueue(index: number): void {
+    if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n) return;
+    const setup = this.queues[index];
+    if (setup === undefined || setup.resetting) return;
+    setup.resetting = true;
+    this.#endQueue(index, (setup) => setup.reset());
+  }
+
+  #endQueue(index: number, done: (setup: QueueSetup) => void): void {
+    const setup = this.queues[index];
+    if (setup === undefined) return;
+    if (!setup.enabled || this.#activation === null) {
+      done(setup);
+      return;
+    }
+    if (this.#parked[index] !== null) {
+      this.#parked[index] = null;
+      done(setup);
+      return;
+    }
+    this.#drain([index], () => done(setup));
+  }
+
+  /** The driver kicked a queue. An index beyond the queues, and a kick before DRIVER_OK, are ignored. */
+  notify(index: number): void {
+    if (!this.live || !(this.queues[index]?.enabled)) return;
+    this.device.notify(index);
+  }
+
+  /** The driver reads the device's configuration. Allowed at any time (2.5.2). */
+  readConfig(offset: number, size: 1 | 2 | 4): number {
+    return this.device.config.read(offset, size);
+  }
+
+  /** The driver writes the device's configuration. Ignored before FEATURES_OK (3.1.1) and while suspended (3.4.2). */
+  writeConfig(offset: number, size: 1 | 2 | 4, value: number): void {
+    if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) return;
+    if ((this.#status & VIRTIO_STATUS_SUSPEND) !== 0 || this.#resetting !== null) return;
+    this.device.config.write(offset, size, value);
+  }
+
+  /** Changes with the configuration. */
+  get configGeneration(): number {
+    return this.device.config.generation;
+  }
+
+  #configUpdated(): void {
+    if ((this.#status & VIRTIO_STATUS_SUSPEND) !== 0 || this.#paused || this.#suspending) {
+      // 3.4.2: told when it runs again.
+      this.#configChanged = true;
+      return;
+    }
+    this.#activation?.interrupt.config();
+  }
+
+  /**
+   * Asks for a reset: DEVICE_NEEDS_RESET, and a configuration change notification if the device is live (2.1.2). The device
+   * is stopped, so that nothing of what went wrong goes on.
+   */
+  fail(error: unknown): void {
+    if ((this.#status & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0 || this.#resetting !== null) return;
+    const activation = this.#activation;
+    const reason = error instanceof Error ? error : new Error(String(error));
+    this.#status |= VIRTIO_STATUS_DEVICE_NEEDS_RESET;
+    if ((this.#status & VIRTIO_STATUS_DRIVER_OK) !== 0) activation?.interrupt.config();
+    if (activation !== null) this.#stopDevice();
+    this.#options.onError?.(reason);
+  }
+
+  /** Stops the device for good, in this life. What it still drains, a reset waits for. */
+  #stopDevice(): void {
+    this.#activation = null;
+    this.#life++;
+    this.#paused = false;
+    this.#suspending = false;
+    this.#parked.fill(null);
+    let stopped: void | Promise<void> = undefined;
+    try {
+      stopped = this.device.stop();
+    } catch (error) {
+      this.#options.onError?.(error instanceof Error ? error : new Error(String(error)));
+    }
+    if (stopped !== undefined) {
+      this.#track(stopped.catch((error) => this.#options.onError?.(error)));
+    }
+  }
+
+  #reset(): void {
+    if (this.#resetting !== null) {
+      this.#deferredStatus = 0;
+      return;
+    }
+    if (this.#activation !== null) this.#stopDevice();
+    const finish = (): void => {
+      this.#resetting = null;
+      this.#status = 0;
+      this.#accepted = 0n;
+      this.#negotiated = 0n;
+      this.#configChanged = false;
+      for (const setup of this.queues) setup.reset();
+      this.#options.onReset?.();
+      const deferred = this.#deferredStatus;
+      this.#deferredStatus = 0;
+      if (deferred !== 0) this.writeStatus(deferred);
+    };
+    if (this.#draining.size === 0) {
+      finish();
+      return;
+    }
+    // 2.4.1: the status reads 0 only when nothing of the old life can touch memory.
+    const all = Promise.all(this.#draining).then(() => {});
+    this.#resetting = all.then(finish);
+  }
+
+  #track(work: Promise<unknown>): void {
+    this.#draining.add(work);
+    work.then(() => this.#draining.delete(work));
+  }
+
+  /** Takes queues back from the device, and calls `done` when all are drained, unless a reset came first. */
+  #drain(indexes: readonly number[], done: (queues: Queue[]) => void): void {
+    const life = this.#life;
+    let stopped: (Queue | Promise<Queue>)[];
+    try {
+      stopped = indexes.map((index) => this.device.stopQueue(index));
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    if (stopped.every((queue) => !(queue instanceof Promise))) {
+      done(stopped as Queue[]);
+      return;
+    }
+    const all = Promise.all(stopped).then(
+      (queues) => {
+        if (life === this.#life) done(queues);
+      },
+      (error) => {
+        if (life === this.#life) this.fail(error);
+      },
+    );
+    this.#track(all);
+  }
+
+  #park(done: () => void): void {
+    const indexes = [...this.queues.keys()].filter((index) =>
+      this.queues[index]!.enabled && !this.queues[index]!.resetting &&
+      this.#parked[index] === null
+    );
+    this.#drain(indexes, (queues) => {
+      indexes.forEach((index, i) => this.#parked[index] = queues[i]!);
+      done();
+    });
+  }
+
+  #unpark(): void {
+    for (let index = 0; index < this.queues.length; index++) {
+      const queue = this.#parked[index] ?? null;
+      this.#parked[index] = null;
+      if (queue !== null) this.device.startQueue(index, queue);
+    }
+    if (this.#configChanged) {
+      this.#configChanged = false;
+      this.#activation?.interrupt.config();
+    }
+    for (let index = 0; index < this.queues.length; index++) this.notify(index);
+  }
+
+  /** 3.4: stop consuming, wait for what is being processed, notify, then show SUSPEND without DRIVER_OK. */
+  #suspend(): void {
+    if ((this.#negotiated & VIRTIO_F_SUSPEND) === 0n || !this.live) return;
+    this.#suspending = true;
+    this.#park(() => {
+      this.#suspending = false;
+      this.#status = (this.#status & ~VIRTIO_STATUS_DRIVER_OK) | VIRTIO_STATUS_SUSPEND;
+    });
+  }
+
+  #resume(): void {
+    this.#status = (this.#status & ~VIRTIO_STATUS_SUSPEND) | VIRTIO_STATUS_DRIVER_OK;
+    if (this.#paused) return;
+    try {
+      this.#unpark();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Resolves when no reset, suspend or queue reset is draining. */
+  async settled(): Promise<void> {
+    while (this.#draining.size > 0 || this.#resetting !== null) {
+      await Promise.all([...this.#draining, this.#resetting]);
+    }
+  }
+
+  /**
+   * Stops the device without the driver seeing it, for `save`: resolves when nothing is in flight. Kicks are remembered.
+   */
+  async pause(): Promise<void> {
+    await this.settled();
+    if (this.#paused) return;
+    if (!this.live) {
+      this.#paused = this.#activation !== null;
+      return;
+    }
+    this.#paused = true;
+    this.#park(() => {});
+    await this.settled();
+  }
+
+  /** Goes on after `pause` or `restore`. */
+  unpause(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (!this.live) return;
+    try {
+      this.#unpark();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /**
+   * The device's state as plain data: save guest memory at the same moment.
+   *
+   * @throws {TypeError} If the device is live: `await pause()` first.
+   */
+  save(): SavedDevice {
+    if (this.live || this.#resetting !== null || this.#draining.size > 0) {
+      throw new TypeError("Cannot save a device that is running: await pause() first");
+    }
+    return {
+      version: 1,
+      type: this.device.type,
+      status: this.#status,
+      accepted: this.#accepted,
+      configChanged: this.#configChanged,
+      queues: this.queues.map((setup, index) =>
+        setup.save(this.#parked[index]?.snapshot().position ?? null)
+      ),
+      device: this.device.save?.() ?? null,
+    };
+  }
+
+  /**
+   * Takes over a state that `save` gave, in a fresh `DeviceState` of the same device; the device is paused afterwards. Saved
+   * state is as hostile as a driver: it goes through the same checks.
+   *
+   * @throws {TypeError} If the state is malformed, of another device type, or this device was used already.
+   * @throws {RangeError} If it says something that a driver could not have brought about, or a queue is not in guest memory.
+   */
+  restore(saved: SavedDevice): void {
+    if (this.#status !== 0 || this.#activation !== null) {
+      throw new TypeError("Cannot restore into a device that was used: make a fresh one");
+    }
+    checkSaved(saved, this.device.type, this.offered, this.queues.length);
+    const setups = this.queues;
+    try {
+      saved.queues.forEach((queue, index) => setups[index]!.restore(queue));
+      this.#accepted = saved.accepted;
+      if ((saved.status & VIRTIO_STATUS_FEATURES_OK) !== 0) {
+        this.#finishNegotiation();
+        if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) {
+          throw new RangeError("Cannot restore a device: its features could not be negotiated");
+        }
+      }
+      if (saved.device !== null) this.device.restore?.(saved.device);
+      this.#restoreQueues(saved);
+    } catch (error) {
+      this.#activation = null;
+      this.device.stop();
+      this.#parked.fill(null);
+      this.#accepted = this.#negotiated = 0n;
+      this.#status = 0;
+      for (const setup of setups) setup.reset();
+      throw error;
+    }
+    this.#status = saved.status;
+    this.#configChanged = saved.configChanged;
+    this.#paused = this.#activation !== null;
+  }
+
+  #restoreQueues(saved: SavedDevice): void {
+    const running = VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_SUSPEND;
+    if (
+      (saved.status & running) === 0 || (saved.status & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0
+    ) return;
+    const { memory } = this.#options;
+    memory.refresh();
+    this.device.start(this.#activate());
+    saved.queues.forEach((queue, index) => {
+      if (!queue.enabled || queue.position === null) return;
+      const setup = this.queues[index]!;
+      if (setup.size > setup.maxSize) {
+        throw new RangeError(
+          `Cannot restore queue ${index} of ${setup.size} entries: it can have ${setup.maxSize}`,
+        );
+      }
+      this.#parked[index] = openQueue(memory, setup.config(queue.position), this.#negotiated);
+    });
+  }
+}
+
+function featureWord(features: FeatureSet, word: number): number {
+  if (!(word >= 0 && word < 4)) return 0;
+  return Number((features >> BigInt(32 * word)) & 0xffff_ffffn);
+}

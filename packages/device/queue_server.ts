@@ -1,0 +1,227 @@
+/**
+ * The only loop that pops, handles, pushes, flushes and notifies: one server for each queue of every device.
+ *
+ * Hot path: nothing is allocated for a chain that is handled at once; `handle` is one call site for all devices, which
+ * measured flat from one to six of them. bench/device_bench.ts guards it.
+ */
+import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
+import { defer } from "./defer.ts";
+import type { Activation } from "./device.ts";
+
+/** The device keeps the chain, and completes it later. */
+export const HOLD = false;
+/** The device cannot take more now: the chain goes back to the queue, until the device calls `resume`. */
+export const BUSY = true;
+
+/** What a handler answers: nothing (the chain is used now), a promise (when it resolves), `HOLD` or `BUSY`. */
+export type Handled = void | Promise<void> | typeof HOLD | typeof BUSY;
+
+/** Where chains go. */
+export interface ChainHandler {
+  /** Handles one chain of queue `index`. */
+  handleChain(chain: Chain, index: number): Handled;
+}
+
+/** A drain takes this many rings' worth of chains before it lets the event loop turn. */
+const ROUNDS = 4;
+
+/** Serves one queue. Owned by `QueueDevice`. */
+export class QueueServer {
+  /** The queue while it is started. */
+  queue: Queue | null = null;
+  readonly #index: number;
+  readonly #handler: ChainHandler;
+  /** Whether chains are handled when the driver kicks; otherwise the device takes them when it has something to say. */
+  readonly #eager: boolean;
+  #activation: Activation | null = null;
+  #draining = false;
+  #stopping = false;
+  #busy = false;
+  #gated = false;
+  #flushScheduled = false;
+  #deferred = false;
+  #stopped: ((queue: Queue) => void) | null = null;
+  readonly #flushLater: () => void;
+  readonly #drainLater: () => void;
+
+  constructor(index: number, handler: ChainHandler, eager: boolean) {
+    this.#index = index;
+    this.#handler = handler;
+    this.#eager = eager;
+    this.#flushLater = () => {
+      this.#flushScheduled = false;
+      this.#flush();
+    };
+    this.#drainLater = () => {
+      this.#deferred = false;
+      this.drain();
+    };
+  }
+
+  /**
+   * Starts serving.
+   *
+   * @param gated No chain is taken before `open()`: work of an earlier life is not settled.
+   */
+  start(queue: Queue, activation: Activation, gated: boolean): void {
+    this.queue = queue;
+    this.#activation = activation;
+    this.#stopping = false;
+    this.#busy = false;
+    this.#gated = gated;
+  }
+
+  /** Work of an earlier life is settled. */
+  open(): void {
+    if (!this.#gated) return;
+    this.#gated = false;
+    this.drain();
+  }
+
+  /** Takes no more chains. Returns the queue when nothing of it is in flight. */
+  stop(): Queue | Promise<Queue> {
+    const queue = this.queue;
+    if (queue === null) throw new TypeError(`Queue ${this.#index} is not started`);
+    this.#stopping = true;
+    if (queue.inFlight === 0 && !this.#draining) {
+      this.#flush();
+      this.queue = null;
+      return queue;
+    }
+    return new Promise((resolve) => this.#stopped = resolve);
+  }
+
+  /** Drops everything in flight, at once. */
+  abandon(): void {
+    const queue = this.queue;
+    if (queue === null) return;
+    queue.abandon();
+    this.queue = null;
+    this.#activation = null;
+    this.#stopped?.(queue);
+    this.#stopped = null;
+  }
+
+  /** The device can take chains again, after `BUSY`. */
+  resume(): void {
+    this.#busy = false;
+    this.drain();
+  }
+
+  /**
+   * Handles what is available. Called by kicks; a kick from inside (a device that writes to its own doorbell) returns at
+   * once, because the loop looks again anyway.
+   */
+  drain(): void {
+    const queue = this.queue;
+    const activation = this.#activation;
+    if (queue === null || activation === null || this.#draining || this.#gated || !this.#eager) {
+      return;
+    }
+    if (this.#stopping || this.#busy) return;
+    this.#draining = true;
+    try {
+      activation.memory.refresh();
+      this.#rounds(queue, activation);
+    } catch (error) {
+      activation.fail(error);
+    } finally {
+      this.#draining = false;
+    }
+    if (this.#stopping) this.#checkStopped();
+  }
+
+  #rounds(queue: Queue, activation: Activation): void {
+    for (let round = 0; round < ROUNDS; round++) {
+      queue.suspend();
+      // The queue itself bounds this loop: more chains than it has entries are an error of the driver.
+      while (!this.#stopping) {
+        const chain = queue.pop();
+        if (chain === null) break;
+        const handled = this.#handler.handleChain(chain, this.#index);
+        // The handler may have got the device reset.
+        if (this.queue !== queue) return;
+        if (handled === undefined) {
+          queue.push(chain);
+        } else if (handled === BUSY) {
+          queue.undo(chain);
+          this.#busy = true;
+          break;
+        } else if (handled !== HOLD) {
+          this.#await(chain, handled, activation);
+        }
+      }
+      if (queue.flush()) activation.interrupt.queue(this.#index);
+      if (this.queue !== queue || this.#stopping || this.#busy) return;
+      if (!queue.arm()) return;
+    }
+    // A driver that runs beside us can keep the queue full for ever; the event loop must turn all the same.
+    if (!this.#deferred) {
+      this.#deferred = true;
+      defer(this.#drainLater);
+    }
+  }
+
+  #await(chain: Chain, promise: Promise<void>, activation: Activation): void {
+    promise.then(
+      () => this.complete(chain),
+      (error) => {
+        if (chain.owner === ChainOwner.device) activation.fail(error);
+      },
+    );
+  }
+
+  /** The next chain, for a device that takes them when it has something to say; null if there is none. */
+  take(): Chain | null {
+    const queue = this.queue;
+    const activation = this.#activation;
+    if (queue === null || activation === null || this.#stopping || this.#gated) return null;
+    try {
+      activation.memory.refresh();
+      const chain = queue.pop();
+      if (chain !== null || !queue.arm()) return chain;
+      return queue.pop();
+    } catch (error) {
+      activation.fail(error);
+      return null;
+    }
+  }
+
+  /** Puts the chain that was taken last back. */
+  untake(chain: Chain): void {
+    if (chain.owner === ChainOwner.device) this.queue?.undo(chain);
+  }
+
+  /**
+   * Uses a chain that was held, taken, or waited for. Ignored if a reset dropped it. What is completed in one turn is
+   * published together.
+   */
+  complete(chain: Chain): void {
+    const queue = this.queue;
+    const activation = this.#activation;
+    if (queue === null || activation === null || chain.owner !== ChainOwner.device) return;
+    activation.memory.refresh();
+    queue.push(chain);
+    if (this.#draining || this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    queueMicrotask(this.#flushLater);
+  }
+
+  #flush(): void {
+    const queue = this.queue;
+    const activation = this.#activation;
+    if (queue === null || activation === null) return;
+    activation.memory.refresh();
+    if (queue.flush()) activation.interrupt.queue(this.#index);
+    if (this.#stopping) this.#checkStopped();
+  }
+
+  #checkStopped(): void {
+    const queue = this.queue;
+    const stopped = this.#stopped;
+    if (queue === null || stopped === null || queue.inFlight > 0 || this.#flushScheduled) return;
+    this.#stopped = null;
+    this.queue = null;
+    stopped(queue);
+  }
+}

@@ -1,0 +1,111 @@
+import type { QueueConfig, QueuePosition } from "@virtio/vring";
+
+/** One queue's registers as plain data. */
+export interface SavedQueue {
+  /** Entries. */
+  readonly size: number;
+  /** Addresses of the descriptor, driver and device area. */
+  readonly addresses: readonly [number, number, number];
+  /** Whether the driver enabled it. */
+  readonly enabled: boolean;
+  /** How far it is; null if it was not live. */
+  readonly position: QueuePosition | null;
+}
+
+/** Which area of a queue: 0 descriptor area, 1 driver area, 2 device area. */
+export type QueueArea = 0 | 1 | 2;
+
+/**
+ * What the driver is still writing about a queue through registers. Nothing here is checked, because nothing uses it: when
+ * the queue goes live, `openQueue` checks all of it and makes a `Queue`, which has no setters. While a queue is enabled
+ * writes are ignored, so that a ring cannot be moved under a live device.
+ */
+export class QueueSetup {
+  /** Largest size that the device takes; the size after a reset. */
+  readonly maxSize: number;
+  /** Whether the driver enabled the queue. Written by `DeviceState` only. */
+  enabled = false;
+  /** Whether a queue reset is not complete yet. Written by `DeviceState` only. */
+  resetting = false;
+  #size: number;
+  /** Low and high halves of the three addresses. */
+  readonly #halves: Uint32Array = new Uint32Array(6);
+
+  /** @param maxSize Largest number of entries. */
+  constructor(maxSize: number) {
+    this.maxSize = maxSize;
+    this.#size = maxSize;
+  }
+
+  /** Entries that the driver chose. Driver-controlled. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The driver chooses the size. Ignored while the queue is enabled. */
+  setSize(value: number): void {
+    if (!this.enabled) this.#size = value & 0xffff;
+  }
+
+  /** Guest-physical address of an area. Driver-controlled. */
+  address(area: QueueArea): number {
+    return this.#halves[2 * area]! + this.#halves[2 * area + 1]! * 0x1_0000_0000;
+  }
+
+  /** Half of an address: 0 low, 1 high. */
+  readAddress(area: QueueArea, half: 0 | 1): number {
+    return this.#halves[2 * area + half]!;
+  }
+
+  /** The driver writes half of an address. Ignored while the queue is enabled. */
+  writeAddress(area: QueueArea, half: 0 | 1, value: number): void {
+    if (!this.enabled) this.#halves[2 * area + half] = value;
+  }
+
+  /** What `openQueue` takes. */
+  config(position?: QueuePosition): QueueConfig {
+    return {
+      size: this.#size,
+      descriptorArea: this.address(0),
+      driverArea: this.address(1),
+      deviceArea: this.address(2),
+      ...(position === undefined ? {} : { position }),
+    };
+  }
+
+  /** The state after a reset. */
+  reset(): void {
+    this.enabled = false;
+    this.resetting = false;
+    this.#size = this.maxSize;
+    this.#halves.fill(0);
+  }
+
+  /** As plain data. */
+  save(position: QueuePosition | null): SavedQueue {
+    return {
+      size: this.#size,
+      addresses: [this.address(0), this.address(1), this.address(2)],
+      enabled: this.enabled,
+      position,
+    };
+  }
+
+  /** @throws {TypeError} If a field has the wrong shape. */
+  restore(saved: SavedQueue): void {
+    const numbers = [saved.size, ...saved.addresses];
+    if (
+      numbers.length !== 4 || typeof saved.enabled !== "boolean" ||
+      numbers.some((n) => !Number.isSafeInteger(n) || n < 0) || saved.size > 0xffff
+    ) {
+      throw new TypeError("Cannot restore a queue: its saved state is malformed");
+    }
+    this.#size = saved.size;
+    saved.addresses.forEach((address, area) => {
+      this.#halves[2 * area] = address % 0x1_0000_0000;
+      this.#halves[2 * area + 1] = Math.floor(address / 0x1_0000_0000);
+    });
+    this.enabled = saved.enabled;
+    this.resetting = false;
+  }
+}
