@@ -108,7 +108,7 @@ export class DriverSession {
     }
     session.#live = true;
     // What `setup` put into queues could not be notified of before (3.1.1).
-    for (const index of session.#queues.keys()) session.#kick(index);
+    for (const [index, queue] of session.#queues) if (queue.inFlight > 0) session.#kick(index);
     return session;
   }
 
@@ -263,6 +263,8 @@ export class DriverSession {
     const old = this.queue(index);
     this.transport.resetQueue(index);
     await this.#until(`reset queue ${index}`, () => this.transport.queueResetDone(index));
+    // What was used before the reset was complete is no loss.
+    this.handlers?.used(index);
     const tokens = old.drain();
     this.#openQueue(index, size ?? old.size);
     return tokens;

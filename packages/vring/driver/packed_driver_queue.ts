@@ -5,7 +5,7 @@
  * which are stored atomically last, so that the device sees the batch at once.
  */
 import type { GuestMemory, MemoryRegion } from "@virtio/memory";
-import { VirtqueueError } from "../errors.ts";
+import type { VirtqueueError } from "../errors.ts";
 import {
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,
