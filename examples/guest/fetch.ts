@@ -1,0 +1,229 @@
+/**
+ * Gets what a guest is made of: Debian's kernel for i386 with its modules, busybox, and for a boot from disk SeaBIOS and
+ * GRUB. Packages come through apt (see `apt.ts`), the files taken out of them stay in an ignored folder of this repository
+ * with their hashes, and nothing is fetched again while those hold.
+ */
+import { unpackKernel } from "@virtio/v86";
+import { FetchError, PrivateApt } from "./apt.ts";
+import { readDeb } from "./deb.ts";
+import { missingModules, moduleName } from "./modules.ts";
+
+export { FetchError };
+
+/** How to fetch. */
+export interface FetchOptions {
+  /** Folder of the cache; `.cache/guest` at the root of the repository unless given. */
+  readonly cache?: string;
+  /** Told what happens, a line at a time. */
+  readonly progress?: (line: string) => void;
+}
+
+/** A kernel and what its user space is made of. */
+export interface GuestFiles {
+  /** Release as `uname -r` says it, for example `6.1.0-50-686`. */
+  readonly kernelRelease: string;
+  /** The kernel as the distribution ships it. */
+  readonly bzImage: Uint8Array;
+  /** The same kernel unpacked, which starts several seconds sooner; the bzImage again where it cannot be unpacked. */
+  readonly kernel: Uint8Array;
+  /** Static busybox. */
+  readonly busybox: Uint8Array;
+  /** Modules by name, closed under dependencies. */
+  readonly modules: ReadonlyMap<string, Uint8Array>;
+}
+
+/** What a boot from disk needs beside a kernel. */
+export interface FirmwareFiles {
+  /** SeaBIOS for a PC. */
+  readonly bios: Uint8Array;
+  /** BIOS of the standard display adapter. */
+  readonly vgaBios: Uint8Array;
+  /** GRUB's modules and images for `i386-pc`, by file name. */
+  readonly grub: ReadonlyMap<string, Uint8Array>;
+}
+
+const KERNEL = "linux-image-686";
+const MODULES = [
+  ...["virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci"],
+  ...["virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console"],
+  ...["virtio_balloon", "virtio_rng", "virtio_input", "virtio_scsi"],
+  ...["ext4", "crc32c_generic", "vfat", "nls_cp437", "nls_ascii", "af_packet"],
+];
+/** Changes when the contents of the cache change their meaning. */
+const FORMAT = 1;
+
+/** What is in the cache: files by name with their hashes, and facts about them. */
+interface Manifest {
+  readonly format: number;
+  readonly facts: Record<string, string>;
+  readonly files: Record<string, string>;
+}
+
+/** Files that were made together, and facts about them. */
+interface Bundle {
+  readonly facts: Record<string, string>;
+  readonly files: ReadonlyMap<string, Uint8Array>;
+}
+
+async function sha256(bytes: Uint8Array): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
+  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function defaultCache(): string {
+  return new URL("../../.cache/guest", import.meta.url).pathname;
+}
+
+/** Reads a bundle from the cache; null if it is not there, or any file is not what was stored. */
+async function readBundle(folder: string): Promise<Bundle | null> {
+  try {
+    const manifest = JSON.parse(await Deno.readTextFile(`${folder}/manifest.json`)) as Manifest;
+    if (manifest.format !== FORMAT) return null;
+    const files = new Map<string, Uint8Array>();
+    for (const [name, hash] of Object.entries(manifest.files)) {
+      const bytes = await Deno.readFile(`${folder}/${name}`);
+      if (await sha256(bytes) !== hash) return null;
+      files.set(name, bytes);
+    }
+    return { facts: manifest.facts, files };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
+
+async function writeBundle(folder: string, bundle: Bundle): Promise<void> {
+  await Deno.mkdir(folder, { recursive: true });
+  const hashes: Record<string, string> = {};
+  for (const [name, bytes] of bundle.files) {
+    const path = `${folder}/${name}`;
+    await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
+    await Deno.writeFile(path, bytes);
+    hashes[name] = await sha256(bytes);
+  }
+  const manifest: Manifest = { format: FORMAT, facts: bundle.facts, files: hashes };
+  // Last, and in one step: a folder without it counts as empty.
+  await Deno.writeTextFile(`${folder}/manifest.json.new`, JSON.stringify(manifest, null, 1));
+  await Deno.rename(`${folder}/manifest.json.new`, `${folder}/manifest.json`);
+}
+
+/** A bundle from the cache, or made and put there. One process at a time makes it; the others wait. */
+async function cached(
+  name: string,
+  options: FetchOptions,
+  make: (apt: PrivateApt, debs: string, progress: (line: string) => void) => Promise<Bundle>,
+): Promise<Bundle> {
+  const cache = options.cache ?? defaultCache();
+  const progress = options.progress ?? (() => {});
+  const folder = `${cache}/${name}`;
+  const found = await readBundle(folder);
+  if (found !== null) return found;
+  await Deno.mkdir(cache, { recursive: true });
+  using lock = await Deno.open(`${cache}/lock`, { create: true, write: true });
+  await lock.lock(true);
+  const made = await readBundle(folder);
+  if (made !== null) return made;
+  const debs = `${cache}/debs-${name}`;
+  await Deno.remove(debs, { recursive: true }).catch(() => {});
+  const bundle = await make(new PrivateApt(`${cache}/apt`, progress), debs, progress);
+  progress(`storing ${bundle.files.size} files in ${folder}`);
+  await writeBundle(folder, bundle);
+  await Deno.remove(debs, { recursive: true }).catch(() => {});
+  return bundle;
+}
+
+function need(files: ReadonlyMap<string, Uint8Array>, name: string, deb: string): Uint8Array {
+  const bytes = files.get(name);
+  if (bytes === undefined) throw new FetchError(`The Debian package ${deb} has no file ${name}`);
+  return bytes;
+}
+
+async function makeGuest(
+  apt: PrivateApt,
+  debs: string,
+  progress: (line: string) => void,
+): Promise<Bundle> {
+  const image = await apt.resolve(KERNEL);
+  const release = image.replace("linux-image-", "");
+  const [imageDeb, busyboxDeb] = await apt.download([image, "busybox-static"], debs);
+  progress(`opening ${image}`);
+  const modules = new Map<string, Uint8Array>();
+  const kernelPath = `boot/vmlinuz-${release}`;
+  let bzImage: Uint8Array | undefined;
+  let wanted = new Set(MODULES);
+  // What a module needs is known once it is read, so a second pass may be necessary.
+  while (wanted.size > 0) {
+    const found = await readDeb(
+      imageDeb!,
+      (path) => path === kernelPath || path.endsWith(".ko") && wanted.has(moduleName(path)),
+    );
+    bzImage ??= need(found, kernelPath, image);
+    for (const [path, bytes] of found) {
+      if (path !== kernelPath) modules.set(moduleName(path), bytes);
+    }
+    const missing = missingModules(modules).filter((name) => !wanted.has(name));
+    wanted = new Set(missing);
+  }
+  const busybox = need(
+    await readDeb(busyboxDeb!, (path) => path === "bin/busybox"),
+    "bin/busybox",
+    "busybox-static",
+  );
+  progress("unpacking the kernel");
+  const kernel = await unpackKernel(bzImage!);
+  const files = new Map([["vmlinuz", bzImage!], ["busybox", busybox]]);
+  if (kernel !== null) files.set("vmlinux", kernel);
+  for (const [name, bytes] of modules) files.set(`modules/${name}.ko`, bytes);
+  return { facts: { kernelRelease: release }, files };
+}
+
+/**
+ * The kernel, its modules and busybox: from the cache, or from Debian.
+ *
+ * @throws {FetchError} If they cannot be had; the message is one sentence for the user.
+ */
+export async function fetchGuest(options: FetchOptions = {}): Promise<GuestFiles> {
+  const { facts, files } = await cached("linux", options, makeGuest);
+  const bzImage = files.get("vmlinuz")!;
+  const modules = new Map<string, Uint8Array>();
+  for (const [name, bytes] of files) {
+    if (name.startsWith("modules/")) modules.set(moduleName(name), bytes);
+  }
+  return {
+    kernelRelease: facts.kernelRelease!,
+    bzImage,
+    kernel: files.get("vmlinux") ?? bzImage,
+    busybox: files.get("busybox")!,
+    modules,
+  };
+}
+
+const SEABIOS_FOLDER = "usr/share/seabios";
+const GRUB_FOLDER = "usr/lib/grub/i386-pc";
+
+/**
+ * SeaBIOS and GRUB: from the cache, or from Debian.
+ *
+ * @throws {FetchError} If they cannot be had; the message is one sentence for the user.
+ */
+export async function fetchFirmware(options: FetchOptions = {}): Promise<FirmwareFiles> {
+  const { files } = await cached("firmware", options, async (apt, debs) => {
+    const [seabios, grub] = await apt.download(["seabios", "grub-pc-bin"], debs);
+    const images = await readDeb(
+      seabios!,
+      (path) =>
+        [`${SEABIOS_FOLDER}/bios-256k.bin`, `${SEABIOS_FOLDER}/vgabios-stdvga.bin`].includes(path),
+    );
+    const modules = await readDeb(grub!, (path) => path.startsWith(`${GRUB_FOLDER}/`));
+    const taken = new Map([
+      ["bios", need(images, `${SEABIOS_FOLDER}/bios-256k.bin`, "seabios")],
+      ["vgabios", need(images, `${SEABIOS_FOLDER}/vgabios-stdvga.bin`, "seabios")],
+    ]);
+    need(modules, `${GRUB_FOLDER}/kernel.img`, "grub-pc-bin");
+    for (const [path, bytes] of modules) taken.set(`grub/${path.split("/").at(-1)}`, bytes);
+    return { facts: {}, files: taken };
+  });
+  const grub = new Map<string, Uint8Array>();
+  for (const [name, bytes] of files) if (name.startsWith("grub/")) grub.set(name.slice(5), bytes);
+  return { bios: files.get("bios")!, vgaBios: files.get("vgabios")!, grub };
+}
