@@ -1,9 +1,11 @@
 /** The virtual machine: v86's processor, memory and chipset, with our functions on its buses. */
 import { GuestMemory } from "@virtio/memory";
+import { type MmioFunction, type MmioHost, MmioPlaceholder } from "@virtio/transport/mmio";
+import type { PciFunction, PciHost } from "@virtio/transport/pci";
 import { type AcpiTables, buildAcpi, mmioAddress, mmioGsi, pciGsi } from "./acpi.ts";
 import { type StopReason, V86Adapter } from "./adapter.ts";
 import { BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR, type LinuxBoot, planLinuxBoot } from "./boot.ts";
-import type { BusHandler, MmioFunction, MmioHost, PciFunction, PciHost } from "./bus.ts";
+import type { BusHandler } from "./bus.ts";
 import { ExitCounters } from "./counters.ts";
 import { firmwareFiles } from "./firmware.ts";
 import { decodeMessage, LineSource, WiredLines } from "./interrupts.ts";
@@ -51,11 +53,8 @@ export const FIRST_PCI_SLOT = 2;
 
 const MIB = 2 ** 20;
 
-/** Registers of a window without device: magic, version 2 and device id 0, which a driver passes over (4.2.2.2). */
-const EMPTY_WINDOW: BusHandler = {
-  read: (offset, size) => size !== 4 ? 0 : offset === 0 ? 0x7472_6976 : offset === 4 ? 2 : 0,
-  write: () => {},
-};
+/** What a driver finds in a window without a device, and passes over. */
+const EMPTY_WINDOW = new MmioPlaceholder();
 
 interface Attached {
   readonly slot: PciSlot;

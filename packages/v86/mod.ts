@@ -5,15 +5,6 @@
  *
  * @module
  */
-export type {
-  AccessSize,
-  BusHandler,
-  MmioFunction,
-  MmioHost,
-  PciBar,
-  PciFunction,
-  PciHost,
-} from "./bus.ts";
 export type { StopReason } from "./adapter.ts";
 export { type LinuxBoot, unpackKernel } from "./boot.ts";
 export { ExitCounters } from "./counters.ts";

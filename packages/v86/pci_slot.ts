@@ -1,5 +1,6 @@
 /** One device on PCI bus 0: its configuration space, and its BARs wherever the guest puts them. */
-import type { AccessSize, BusHandler, PciFunction } from "./bus.ts";
+import type { PciFunction } from "@virtio/transport/pci";
+import type { AccessSize, BusHandler } from "./bus.ts";
 import type { ExitCounters } from "./counters.ts";
 
 /** What a slot needs of the machine. */
