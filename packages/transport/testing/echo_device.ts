@@ -1,0 +1,74 @@
+import { ConfigSpace, HOLD, QueueDevice, type SharedMemoryRegion } from "@virtio/device";
+import type { Chain } from "@virtio/vring";
+
+/** What an `EchoDevice` is made of. */
+export interface EchoOptions {
+  /** Largest size of each queue; two of 16 unless given. */
+  readonly queueSizes?: readonly number[];
+  /** Bytes of configuration; 16 unless given. All writable by the driver. */
+  readonly configSize?: number;
+  /** Shared memory regions. */
+  readonly sharedMemory?: readonly SharedMemoryRegion[];
+  /** Device type; the entropy source's unless given. */
+  readonly type?: number;
+}
+
+/**
+ * A device for tests: copies what it reads to where it may write. It can hold what it gets, and counts.
+ */
+export class EchoDevice extends QueueDevice {
+  /** Chains that were handled, by queue. */
+  readonly handled: number[];
+  /** Kicks that reached the device, by queue. */
+  readonly kicks: number[];
+  /** Keeps chains until `release()`. */
+  hold = false;
+  /** Chains that are kept. */
+  readonly held: { chain: Chain; queue: number }[] = [];
+  /** Configuration writes of the driver: offset and bytes. */
+  readonly configWrites: [number, number[]][];
+
+  constructor(options: EchoOptions = {}) {
+    const configWrites: [number, number[]][] = [];
+    super({
+      type: options.type ?? 4,
+      queueSizes: options.queueSizes ?? [16, 16],
+      config: new ConfigSpace(options.configSize ?? 16, (offset, bytes) => {
+        configWrites.push([offset, [...bytes]]);
+        return true;
+      }),
+      ...(options.sharedMemory === undefined ? {} : { sharedMemory: options.sharedMemory }),
+    });
+    this.configWrites = configWrites;
+    this.handled = this.queueSizes.map(() => 0);
+    this.kicks = this.queueSizes.map(() => 0);
+  }
+
+  override notify(index: number): void {
+    if (index < this.kicks.length) this.kicks[index]!++;
+    super.notify(index);
+  }
+
+  /** Uses everything that is kept. */
+  release(): void {
+    for (const { chain, queue } of this.held.splice(0)) {
+      this.#echo(chain);
+      this.complete(queue, chain);
+    }
+  }
+
+  protected override handle(chain: Chain, queue: number): void | typeof HOLD {
+    this.handled[queue]!++;
+    if (this.hold) {
+      this.held.push({ chain, queue });
+      return HOLD;
+    }
+    this.#echo(chain);
+  }
+
+  #echo(chain: Chain): void {
+    const bytes = new Uint8Array(Math.min(chain.readable, chain.writable));
+    chain.reader.read(bytes);
+    chain.writer.write(bytes);
+  }
+}
