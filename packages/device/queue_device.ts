@@ -2,7 +2,12 @@ import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { ConfigSpace } from "./config_space.ts";
 import type { Activation, Device, SharedMemoryRegion } from "./device.ts";
 import type { FeatureSet } from "./features.ts";
-import { type ChainHandler, type Handled, QueueServer } from "./queue_server.ts";
+import {
+  type ChainHandler,
+  type Handled,
+  type QueueCounters,
+  QueueServer,
+} from "./queue_server.ts";
 
 /** What a device is, before anything runs. */
 export interface QueueDeviceInit {
@@ -112,6 +117,11 @@ export abstract class QueueDevice implements Device, ChainHandler {
     work.then(settled, settled);
   }
 
+  /** What each queue did since the device was made. */
+  get queueCounters(): readonly QueueCounters[] {
+    return this.#servers.map((server) => server.counters);
+  }
+
   /** What the driver negotiated, while the device is started. */
   protected get activation(): Activation | null {
     return this.#activation;
@@ -180,6 +190,7 @@ export abstract class QueueDevice implements Device, ChainHandler {
   notify(index: number): void {
     const server = this.#servers[index];
     if (server === undefined) return;
+    server.counters.kicks++;
     server.drain();
     this.kicked(index);
   }

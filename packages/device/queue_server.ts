@@ -22,6 +22,18 @@ export interface ChainHandler {
   handleChain(chain: Chain, index: number): Handled;
 }
 
+/** What one queue did since the device was made. Plain numbers, always counted: a few stores a batch, two a chain. */
+export class QueueCounters {
+  /** Kicks that reached the device. */
+  kicks = 0;
+  /** Used buffer notifications sent. */
+  interrupts = 0;
+  /** Chains handed to the device. */
+  chains = 0;
+  /** Descriptors of those chains. */
+  descriptors = 0;
+}
+
 /** A drain takes this many rings' worth of chains before it lets the event loop turn. */
 const ROUNDS = 4;
 
@@ -29,6 +41,8 @@ const ROUNDS = 4;
 export class QueueServer {
   /** The queue while it is started. */
   queue: Queue | null = null;
+  /** What it did. */
+  readonly counters: QueueCounters = new QueueCounters();
   readonly #index: number;
   readonly #handler: ChainHandler;
   /** Whether chains are handled when the driver kicks; otherwise the device takes them when it has something to say. */
@@ -138,6 +152,8 @@ export class QueueServer {
       while (!this.#stopping) {
         const chain = queue.pop();
         if (chain === null) break;
+        this.counters.chains++;
+        this.counters.descriptors += chain.descriptors;
         const handled = this.#handler.handleChain(chain, this.#index);
         // The handler may have got the device reset.
         if (this.queue !== queue) return;
@@ -151,7 +167,7 @@ export class QueueServer {
           this.#await(chain, handled, activation);
         }
       }
-      if (queue.flush()) activation.interrupt.queue(this.#index);
+      if (queue.flush()) this.#interrupt(activation);
       if (this.queue !== queue || this.#stopping || this.#busy) return;
       if (!queue.arm()) return;
     }
@@ -178,9 +194,13 @@ export class QueueServer {
     if (queue === null || activation === null || this.#stopping || this.#gated) return null;
     try {
       activation.memory.refresh();
-      const chain = queue.pop();
-      if (chain !== null || !queue.arm()) return chain;
-      return queue.pop();
+      let chain = queue.pop();
+      if (chain === null && queue.arm()) chain = queue.pop();
+      if (chain !== null) {
+        this.counters.chains++;
+        this.counters.descriptors += chain.descriptors;
+      }
+      return chain;
     } catch (error) {
       activation.fail(error);
       return null;
@@ -212,8 +232,13 @@ export class QueueServer {
     const activation = this.#activation;
     if (queue === null || activation === null) return;
     activation.memory.refresh();
-    if (queue.flush()) activation.interrupt.queue(this.#index);
+    if (queue.flush()) this.#interrupt(activation);
     if (this.#stopping) this.#checkStopped();
+  }
+
+  #interrupt(activation: Activation): void {
+    this.counters.interrupts++;
+    activation.interrupt.queue(this.#index);
   }
 
   #checkStopped(): void {

@@ -34,6 +34,8 @@ export class Chain {
   owner: number = ChainOwner.pool;
   /** What `push` was told, while the chain waits for earlier ones. */
   held = 0;
+  /** Descriptors that describe the buffer, those of an indirect table included. */
+  descriptors = 0;
   /** Number of segments; the readable ones come first. A descriptor that crosses regions makes several. */
   count = 0;
   /** Number of device-readable segments. */
@@ -73,6 +75,7 @@ export class Chain {
 
   /** Empties the chain for the next pop. */
   begin(): void {
+    this.descriptors = 0;
     this.count = 0;
     this.readableCount = 0;
     this.readable = 0;

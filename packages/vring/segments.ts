@@ -25,6 +25,7 @@ export function addBuffer(
   length: number,
   writable: boolean,
 ): void {
+  chain.descriptors++;
   if (writable) {
     chain.writable += length;
   } else {
