@@ -66,6 +66,8 @@ export class DeviceState {
   /** The last status that was written while a reset was draining. */
   #deferredStatus = 0;
   #configChanged = false;
+  /** Queues that are draining because the driver disabled or reset them. */
+  readonly #ending: Set<number> = new Set();
   /** Drains under way. */
   readonly #draining: Set<Promise<unknown>> = new Set();
 
@@ -243,9 +245,7 @@ export class DeviceState {
 
   /** The driver takes a queue away (MMIO QueueReady = 0). It stays enabled until it is drained. */
   disableQueue(index: number): void {
-    this.#endQueue(index, (setup) => {
-      setup.enabled = false;
-    });
+    this.#endQueue(index);
   }
 
   /** The driver resets a queue (2.6.1.1); `resetting` is true until it is drained. Needs VIRTIO_F_RING_RESET. */
@@ -254,22 +254,29 @@ export class DeviceState {
     const setup = this.queues[index];
     if (setup === undefined || setup.resetting) return;
     setup.resetting = true;
-    this.#endQueue(index, (setup) => setup.reset());
+    this.#endQueue(index);
   }
 
-  #endQueue(index: number, done: (setup: QueueSetup) => void): void {
+  #endQueue(index: number): void {
     const setup = this.queues[index];
-    if (setup === undefined) return;
+    // A device is asked once to stop a queue, however often the driver says so meanwhile.
+    if (setup === undefined || this.#ending.has(index)) return;
+    const done = (): void => {
+      this.#ending.delete(index);
+      if (setup.resetting) setup.reset();
+      else setup.enabled = false;
+    };
     if (!setup.enabled || this.#activation === null) {
-      done(setup);
+      done();
       return;
     }
     if (this.#parked[index] !== null) {
       this.#parked[index] = null;
-      done(setup);
+      done();
       return;
     }
-    this.#drain([index], () => done(setup));
+    this.#ending.add(index);
+    this.#drain([index], done);
   }
 
   /** The driver kicked a queue. An index beyond the queues, and a kick before DRIVER_OK, are ignored. */
@@ -325,6 +332,7 @@ export class DeviceState {
     this.#paused = false;
     this.#suspending = false;
     this.#parked.fill(null);
+    this.#ending.clear();
     let stopped: void | Promise<void> = undefined;
     try {
       stopped = this.device.stop();
@@ -395,8 +403,7 @@ export class DeviceState {
 
   #park(done: () => void): void {
     const indexes = [...this.queues.keys()].filter((index) =>
-      this.queues[index]!.enabled && !this.queues[index]!.resetting &&
-      this.#parked[index] === null
+      this.queues[index]!.enabled && !this.#ending.has(index) && this.#parked[index] === null
     );
     this.#drain(indexes, (queues) => {
       indexes.forEach((index, i) => this.#parked[index] = queues[i]!);
