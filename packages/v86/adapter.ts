@@ -87,6 +87,7 @@ export class V86Adapter {
     this.#hookConfiguration();
     this.#hookPower();
     this.#hookMainLoop();
+    this.#removeFunction(inside.IDE_SLOT); // it has no disks, and a BIOS waits for them
     emulator.add_listener("serial0-output-byte", (byte: number) => events.serial(byte));
   }
 
@@ -114,6 +115,7 @@ export class V86Adapter {
         disable_mouse: true,
         disable_speaker: true,
         net_device: { type: "none" },
+        boot_order: inside.BOOT_ORDER_DISK_FIRST,
         // deno-lint-ignore no-explicit-any -- the published types lack half of these
       } as any) as unknown as inside.Emulator;
       made.add_listener("emulator-loaded", () => resolve(made));
@@ -222,9 +224,7 @@ export class V86Adapter {
     const { pci } = this.#cpu.devices;
     const id = slot << 3;
     if (handler === null) {
-      if (!this.#pci.delete(slot)) return;
-      pci.devices[id] = undefined;
-      pci.device_spaces[id] = undefined;
+      if (this.#pci.delete(slot)) this.#removeFunction(slot);
       return;
     }
     if (pci.devices[id] !== undefined && !this.#pci.has(slot)) {
@@ -446,6 +446,12 @@ export class V86Adapter {
     }
   }
 
+  #removeFunction(slot: number): void {
+    const { pci } = this.#cpu.devices;
+    pci.devices[slot << 3] = undefined;
+    pci.device_spaces[slot << 3] = undefined;
+  }
+
   /** Soft off, reset, the BIOS's debug port, and the hot-plug ports that v86 leaves floating. */
   #hookPower(): void {
     const cpu = this.#cpu;
@@ -461,6 +467,10 @@ export class V86Adapter {
     const debug = ports[inside.BIOS_DEBUG]!;
     debug.read8 = () => 0xe9; // "somebody listens"
     debug.write8 = (byte) => this.#events.debug(byte);
+    // SeaBIOS moves the power management block, and v86 leaves it where it was: it is at both places.
+    for (let i = 0; i < inside.PM_BLOCK_SIZE; i++) {
+      ports[inside.PM_BLOCK_OF_SEABIOS + i] = ports[inside.PM_BLOCK + i]!;
+    }
     for (let port = inside.HOTPLUG_FIRST; port < inside.HOTPLUG_END; port++) {
       const entry = ports[port]!;
       entry.read8 = entry.read16 = entry.read32 = () => 0;

@@ -72,11 +72,13 @@ export function loaderScript(acpi: AcpiTables): Uint8Array {
   return script;
 }
 
-/** The files that make SeaBIOS install the tables. */
+/** The files that make SeaBIOS install the tables, and start at once. */
 export function firmwareFiles(acpi: AcpiTables): readonly FirmwareFile[] {
   return [
     { name: RSDP_FILE, data: acpi.rsdp },
     { name: TABLES_FILE, data: acpi.tables },
     { name: LOADER_FILE, data: loaderScript(acpi) },
+    // Without this SeaBIOS waits some seconds for somebody to press a key.
+    { name: "etc/show-boot-menu", data: new Uint8Array(8) },
   ];
 }

@@ -109,3 +109,13 @@ export const HOTPLUG_FIRST = 0xae00;
 export const HOTPLUG_END = 0xae10;
 /** General purpose event status registers of ACPI. */
 export const GPE_STATUS = 0xafe0;
+/** Power management block of ACPI: where v86 has it. */
+export const PM_BLOCK = 0xb000;
+/** Where SeaBIOS moves it. */
+export const PM_BLOCK_OF_SEABIOS = 0x600;
+/** Ports of it. */
+export const PM_BLOCK_SIZE = 12;
+/** PCI slot of v86's IDE controller. */
+export const IDE_SLOT = 0x1e;
+/** CMOS boot order: hard disk, floppy disk, CD-ROM. */
+export const BOOT_ORDER_DISK_FIRST = 0x312;

@@ -14,9 +14,9 @@ export const GSI_COUNT = 24;
 /** First address that the PCI root bridge hands to memory BARs; guest memory ends below. */
 export const PCI_MEMORY_FIRST = 0xc000_0000;
 /** Last address that the PCI root bridge hands to memory BARs. v86's display adapter sits inside, at 0xE0000000. */
-export const PCI_MEMORY_LAST = 0xfdff_ffff;
-/** First virtio-mmio window. */
-export const MMIO_WINDOW_BASE = 0xfe00_0000;
+export const PCI_MEMORY_LAST = 0xfebf_ffff;
+/** First virtio-mmio window: above the local APIC, where SeaBIOS puts no BAR. */
+export const MMIO_WINDOW_BASE = 0xfef0_0000;
 /** Distance and size of virtio-mmio windows in bytes. */
 export const MMIO_WINDOW_SIZE = 0x1000;
 /** Most virtio-mmio windows that the tables can name. */
