@@ -9,7 +9,7 @@ import {
 } from "@virtio/device";
 import { type Chain, VirtqueueError } from "@virtio/vring";
 import type { BackendResult, BlkBackend, BlkLifetime } from "./backend.ts";
-import { BouncePool } from "./bounce.ts";
+import { BouncePool, PIECE_SIZE } from "./bounce.ts";
 import {
   BlkConfigOffset,
   LIFETIME_ESTIMATE_MAX,
@@ -487,7 +487,13 @@ export class BlkDevice extends QueueDevice {
   #answer(chain: Chain, status: number): void {
     if (status === VIRTIO_BLK_S_IOERR) this.stats.errors++;
     else if (status === VIRTIO_BLK_S_UNSUPP) this.stats.unsupported++;
-    chain.writer.writeTailU8(status);
+    const { writer } = chain;
+    // The driver may look only at what the used length covers (2.7.8.3), and the status comes last: so data that is not there
+    // is filled in. Bounded, because a bad request may have 4 GiB of it; no driver sends such a one by mistake.
+    if (status !== VIRTIO_BLK_S_OK && writer.remaining <= PIECE_SIZE) {
+      writer.fill(0, writer.remaining);
+    }
+    writer.writeTailU8(status);
   }
 
   #mustFlush(): boolean {
