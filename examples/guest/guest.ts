@@ -176,15 +176,20 @@ export class Guest {
   /**
    * Lends the serial line to an interactive shell until that ends.
    *
-   * @param input Chunks of what the user types.
+   * @param input Chunks of what the user types; the shell ends with them.
+   * @param output Gets what the shell writes.
    * @returns The shell's exit status.
    */
-  async shell(input: AsyncIterable<Uint8Array>): Promise<number> {
+  async shell(
+    input: AsyncIterable<Uint8Array>,
+    output: (text: string) => void = () => {},
+  ): Promise<number> {
     if (this.#busy) throw new TypeError("The guest runs one command at a time: await the last one");
     this.#busy = true;
     const marker = crypto.randomUUID();
     const end = new RegExp(`\n${marker} (\\d+)\n`);
     this.#line.mark();
+    this.#line.tap = betweenMarkers(`${marker} begin`, `\n${marker} `, output);
     this.#send(`shell ${marker}\n`);
     let open = true;
     const pump = async (): Promise<void> => {
@@ -200,6 +205,7 @@ export class Guest {
       return stop === null ? null : { code: Number(stop[1]) };
     });
     open = false;
+    this.#line.tap = null;
     this.#busy = false;
     return status.code;
   }
@@ -241,6 +247,42 @@ export class Guest {
   }
 }
 
+/** Passes on what comes between two marks, and holds back what may yet turn out to be the second. */
+function betweenMarkers(
+  begin: string,
+  end: string,
+  output: (text: string) => void,
+): (text: string) => void {
+  let seen = "";
+  let begun = false;
+  let done = false;
+  return (text) => {
+    if (done) return;
+    seen += text;
+    if (!begun) {
+      const at = seen.indexOf(begin);
+      const line = at < 0 ? -1 : seen.indexOf("\n", at);
+      if (line < 0) return;
+      begun = true;
+      seen = seen.slice(line + 1);
+    }
+    let stop = seen.indexOf(end);
+    if (stop >= 0) {
+      done = true;
+    } else {
+      stop = seen.length;
+      for (let held = Math.min(end.length, seen.length); held > 0; held--) {
+        if (seen.endsWith(end.slice(0, held))) {
+          stop -= held;
+          break;
+        }
+      }
+    }
+    if (stop > 0) output(seen.slice(0, stop));
+    seen = seen.slice(stop);
+  };
+}
+
 /** What came out of the serial line, and who waits for something in it. */
 class SerialLog {
   #bytes = new Uint8Array(TRANSCRIPT_LIMIT);
@@ -251,6 +293,8 @@ class SerialLog {
   #stop: { reason: StopReason; error: unknown } | null = null;
   #scheduled = false;
   #unseen = 0;
+  /** Also told of all output, while a shell has the line. */
+  tap: ((text: string) => void) | null = null;
   readonly #console: ((text: string) => void) | undefined;
   readonly #decoder = new TextDecoder();
 
@@ -284,9 +328,11 @@ class SerialLog {
   }
 
   #look(): void {
-    if (this.#console !== undefined && this.#unseen < this.#length) {
+    if ((this.#console !== undefined || this.tap !== null) && this.#unseen < this.#length) {
       const fresh = this.#bytes.subarray(this.#unseen, this.#length);
-      this.#console(this.#decoder.decode(fresh, { stream: true }));
+      const text = this.#decoder.decode(fresh, { stream: true });
+      this.#console?.(text);
+      this.tap?.(text);
     }
     this.#unseen = this.#length;
     if (this.#waiting?.check()) this.#waiting = null;

@@ -1,0 +1,258 @@
+/** The example's run with a stock Linux in v86. */
+import type { BlkDevice } from "@virtio/blk";
+import { V86Machine } from "@virtio/v86";
+import { fetchGuest } from "../guest/fetch.ts";
+import { COMMAND_LINE, Guest, type GuestOptions } from "../guest/guest.ts";
+import { buildInitrd } from "../guest/initrd.ts";
+import { terminalInput } from "../guest/terminal.ts";
+import { attachDisk, type Attached } from "./attach.ts";
+import { readFigures } from "./figures.ts";
+import { hashFilesInImage } from "./host_check.ts";
+import type { Image } from "./image.ts";
+import type { Options } from "./options.ts";
+import { Checks, type Outcome, type Progress, RunError } from "./run.ts";
+
+const MIB = 2 ** 20;
+const MODULES = "virtio_pci virtio_mmio virtio_blk ext4";
+
+/** Files that boot. */
+interface BootFiles {
+  readonly kernel: Uint8Array;
+  readonly initrd: Uint8Array;
+}
+
+/** Gets kernel and initial RAM disk. @throws {FetchError} Where there are none to be had. */
+async function bootFiles(options: Options, progress: Progress): Promise<BootFiles> {
+  const kernel = options.kernel === null ? null : await readFile(options.kernel);
+  if (kernel !== null && options.initrd !== null) {
+    return { kernel, initrd: await readFile(options.initrd) };
+  }
+  const files = await fetchGuest({ progress: (line) => progress.detail(line) });
+  progress.step(`kernel ${files.kernelRelease}, as Debian ships it`);
+  return { kernel: kernel ?? files.kernel, initrd: buildInitrd(files) };
+}
+
+async function readFile(path: string): Promise<Uint8Array> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    throw new RunError(`${path} cannot be read: ${(error as Error).message}`);
+  }
+}
+
+function deviceOf(options: Options, image: Image): ConstructorParameters<typeof BlkDevice>[0] {
+  return {
+    backend: image.backend,
+    id: "virtio-ts",
+    queues: options.queues,
+    readonly: options.readonly,
+  };
+}
+
+/** Boots Linux on the image and has it work there. Null for a system of the user's own, which only the user can judge. */
+export async function runLinux(
+  options: Options,
+  image: Image,
+  progress: Progress,
+): Promise<Outcome | null> {
+  const { kernel, initrd } = await bootFiles(options, progress);
+  let attached: Attached | null = null;
+  const attach = (machine: V86Machine): void => {
+    attached = attachDisk(machine, options, deviceOf(options, image));
+  };
+  if (options.initrd !== null) {
+    await runOwnSystem(kernel, initrd, attach);
+    return null;
+  }
+  progress.step(`booting Linux in v86, disk on ${seatName(options)}`);
+  const start = performance.now();
+  const bootOptions: GuestOptions = { kernel, initrd, attach };
+  const guest = await Guest.boot(bootOptions);
+  const bootMs = performance.now() - start;
+  progress.step(`Linux takes commands after ${(bootMs / 1000).toFixed(1)} s`);
+  const { device, errors } = attached!;
+  const checks = new Checks();
+  try {
+    await work(guest, options, image, checks, progress);
+    const workMs = performance.now() - start - bootMs;
+    if (errors.length > 0) {
+      checks.add(`the device asked for no reset (${errors[0]!.message})`, false);
+    }
+    const figures = readFigures(device, guest.machine.exits.total);
+    if (options.shell) await lendShell(guest, progress);
+    return { guest: "linux", checks: checks.list, figures, bootMs, workMs };
+  } finally {
+    await guest.destroy();
+  }
+}
+
+function seatName(options: Options): string {
+  if (options.transport === "mmio") return `MMIO, ${options.ring} ring`;
+  const interrupt = options.interrupt === "msix" ? "MSI-X" : "INTx";
+  const bar = options.bar === "memory" ? "memory BAR" : "I/O BAR";
+  return `PCI (${bar}, ${interrupt}), ${options.ring} ring`;
+}
+
+async function work(
+  guest: Guest,
+  options: Options,
+  image: Image,
+  checks: Checks,
+  progress: Progress,
+): Promise<void> {
+  await guest.check(`modprobe -a ${MODULES}`);
+  // The driver probes in the background of its module.
+  const found = await guest.run(
+    "for i in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/vda ] && exit 0; sleep 0.2; done; exit 1",
+  );
+  if (found.status !== 0) {
+    const log = await guest.run("dmesg | grep -i -e virtio -e vda | tail -n 5");
+    throw new RunError(`Linux found no disk. It says: ${log.output}`);
+  }
+  const driver = await guest.check("basename $(readlink -f /sys/block/vda/device/driver)");
+  const sectors = Number(await guest.check("cat /sys/block/vda/size"));
+  const bits = await guest.check("cat /sys/block/vda/device/features");
+  checks.add(`Linux drives /dev/vda with its own ${driver}`, driver === "virtio_blk");
+  checks.add(
+    `it sees ${sectors} sectors, as the image has`,
+    sectors * 512 === image.backend.capacity,
+  );
+  checks.add(
+    `it took ${options.ring} rings`,
+    (bits[34] === "1") === (options.ring === "packed"),
+  );
+  if (options.readonly) await workReadonly(guest, image, checks, progress);
+  else await workWritable(guest, options, image, checks, progress);
+}
+
+async function workWritable(
+  guest: Guest,
+  options: Options,
+  image: Image,
+  checks: Checks,
+  progress: Progress,
+): Promise<void> {
+  if (image.scratch || options.format) {
+    progress.step("the guest makes a file system");
+    const made = await guest.run("blkdiscard /dev/vda 2>/dev/null; mke2fs -b 4096 /dev/vda");
+    if (made.status !== 0) throw new RunError(`mke2fs failed in the guest: ${made.output}`);
+  }
+  const mounted = await guest.run("mount -t ext4 /dev/vda /mnt");
+  if (mounted.status !== 0) {
+    throw new RunError(
+      `${image.path} holds no file system that the guest can mount (ext2, ext3, ext4): give --format to make one`,
+    );
+  }
+  const folder = `virtio-example-${crypto.randomUUID().slice(0, 8)}`;
+  const size = options.megabytes;
+  const room = Number(await guest.check("df -m /mnt | tail -n 1 | awk '{print $4}'"));
+  if (room < size + 1) {
+    throw new RunError(
+      `${image.path} has ${room} MiB free, too few for --megabytes ${size}`,
+    );
+  }
+  progress.step(`it writes ${size} MiB, syncs, drops its caches and reads them back`);
+  const text = `A file that Linux wrote on a disk made of TypeScript, ${folder}.`;
+  const before = (await guest.check(
+    `mkdir /mnt/${folder} && cd /mnt/${folder} && echo '${text}' > note && ` +
+      `dd if=/dev/urandom of=data bs=64k count=${size * 16} 2>/dev/null && ` +
+      "sha256sum note data && sync",
+    { timeout: 60_000 + size * 10_000 },
+  )).split("\n");
+  await guest.check("echo 3 > /proc/sys/vm/drop_caches");
+  const after = (await guest.check(
+    `cd /mnt/${folder} && sha256sum note data`,
+    { timeout: 60_000 + size * 10_000 },
+  )).split("\n");
+  checks.add(
+    `${size} MiB read back are what was written`,
+    after.length === 2 && before.join() === after.join(),
+  );
+  await guest.check("fstrim /mnt 2>/dev/null; umount /mnt");
+  progress.step("the host opens the image itself");
+  await compareWithImage(
+    image,
+    checks,
+    before.map((line) => ({
+      hash: line.split(/\s+/)[0]!,
+      path: `/${folder}/${line.split(/\s+/)[1]}`,
+    })),
+  );
+  // The user's own disk is left as it was, but for what the file system notes of being used.
+  if (!image.scratch) {
+    await guest.check(`mount -t ext4 /dev/vda /mnt && rm -r /mnt/${folder} && umount /mnt`);
+  }
+}
+
+async function workReadonly(
+  guest: Guest,
+  image: Image,
+  checks: Checks,
+  progress: Progress,
+): Promise<void> {
+  const flag = await guest.check("cat /sys/block/vda/ro");
+  checks.add("Linux sees that it may not write", flag === "1");
+  const mounted = await guest.run("mount -t ext4 -o ro,noload /dev/vda /mnt");
+  if (mounted.status !== 0) {
+    throw new RunError(
+      `${image.path} holds no file system that the guest can mount (ext2, ext3, ext4)`,
+    );
+  }
+  const written = await guest.run("dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=fsync");
+  checks.add("a write is refused", written.status !== 0);
+  progress.step("the guest reads up to 50 files, then the host does");
+  const listed = await guest.check(
+    'cd /mnt && find . -type f -size -4096k | sort | head -n 50 | while read -r f; do sha256sum "$f"; done',
+    { timeout: 300_000 },
+  );
+  await guest.check("umount /mnt");
+  const files = listed.split("\n").filter((line) => line !== "").map((line) => ({
+    hash: line.slice(0, 64),
+    path: line.slice(66).replace(/^\./, ""),
+  }));
+  await compareWithImage(image, checks, files);
+}
+
+async function compareWithImage(
+  image: Image,
+  checks: Checks,
+  files: readonly { hash: string; path: string }[],
+): Promise<void> {
+  const same = `the host finds the same ${files.length} files in the image`;
+  try {
+    const hashes = await hashFilesInImage(image.path, files.map(({ path }) => path));
+    checks.add(same, files.every(({ hash }, i) => hash === hashes[i]));
+  } catch (error) {
+    checks.add(`${same} (${(error as Error).message})`, false);
+  }
+}
+
+async function lendShell(guest: Guest, progress: Progress): Promise<void> {
+  progress.step('the guest\'s shell; "exit" leaves it. The disk is /dev/vda');
+  using input = terminalInput();
+  const encoder = new TextEncoder();
+  await guest.shell(input.chunks, (text) => Deno.stdout.writeSync(encoder.encode(text)));
+}
+
+/** A system of the user's own: its serial console is this terminal, until it powers off. */
+async function runOwnSystem(
+  kernel: Uint8Array,
+  initrd: Uint8Array,
+  attach: (machine: V86Machine) => void,
+): Promise<void> {
+  const { promise: ended, resolve } = Promise.withResolvers<void>();
+  const machine = await V86Machine.create({
+    memorySize: 256 * MIB,
+    onSerial: (byte) => Deno.stdout.writeSync(new Uint8Array([byte])),
+    onStopped: () => resolve(),
+  });
+  attach(machine);
+  await machine.bootLinux({ kernel, initrd, commandLine: COMMAND_LINE });
+  machine.run();
+  using input = terminalInput();
+  const pump = (async () => {
+    for await (const bytes of input.chunks) machine.sendSerial(bytes);
+  })();
+  await Promise.race([ended, pump]);
+  await machine.destroy();
+}
