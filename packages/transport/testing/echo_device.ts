@@ -1,10 +1,18 @@
-import { ConfigSpace, HOLD, QueueDevice, type SharedMemoryRegion } from "@virtio/device";
+import {
+  ConfigSpace,
+  type FeatureSet,
+  HOLD,
+  QueueDevice,
+  type SharedMemoryRegion,
+} from "@virtio/device";
 import type { Chain } from "@virtio/vring";
 
 /** What an `EchoDevice` is made of. */
 export interface EchoOptions {
   /** Largest size of each queue; two of 16 unless given. */
   readonly queueSizes?: readonly number[];
+  /** Feature bits of the device type; none unless given. */
+  readonly deviceFeatures?: FeatureSet;
   /** Bytes of configuration; 16 unless given. All writable by the driver. */
   readonly configSize?: number;
   /** Shared memory regions. */
@@ -32,6 +40,7 @@ export class EchoDevice extends QueueDevice {
     const configWrites: [number, number[]][] = [];
     super({
       type: options.type ?? 4,
+      features: options.deviceFeatures ?? 0n,
       queueSizes: options.queueSizes ?? [16, 16],
       config: new ConfigSpace(options.configSize ?? 16, (offset, bytes) => {
         configWrites.push([offset, [...bytes]]);
