@@ -24,6 +24,21 @@ interface Disk {
   getCapacity(): Promise<number>;
 }
 
+/** The part of `ext2fs` that is used here; the package brings no types. */
+interface Ext2Files {
+  readonly promises: {
+    open(path: string, flags: string): Promise<{
+      read(
+        buffer: Uint8Array,
+        offset: number,
+        length: number,
+        position: number,
+      ): Promise<{ bytesRead: number }>;
+      close(): Promise<void>;
+    }>;
+  };
+}
+
 /** An image as a disk that takes no writes: mounting counts itself in the superblock, which must not reach the image. */
 function readOnlyDisk(file: Deno.FsFile): Disk {
   return {
@@ -56,7 +71,7 @@ export async function hashFilesInImage(image: string, paths: string[]): Promise<
   using file = Deno.openSync(image, { read: true });
   const hashes: string[] = [];
   const piece = new Uint8Array(2 ** 20);
-  await withMountedDisk(readOnlyDisk(file), 0, async ({ promises: fs }) => {
+  await withMountedDisk(readOnlyDisk(file), 0, async ({ promises: fs }: Ext2Files) => {
     for (const path of paths) {
       const handle = await fs.open(path, "r");
       const hash = createHash("sha256");
