@@ -134,7 +134,8 @@ export class ChainReader extends Cursor {
     const chain = this.chain;
     const segment = this.segment;
     const here = chain.lengths[segment]! - this.within;
-    if (length <= this.left && length <= here) {
+    // Longer ones are refused here too, so that it is not the driver's cut that decides whether a device works.
+    if (length <= here && length <= this.left && (length - 1) >>> 0 < SCRATCH_SIZE) {
       this.view = chain.regions[segment]!.view;
       const at = chain.offsets[segment]! + this.within;
       this.left -= length;
@@ -151,8 +152,10 @@ export class ChainReader extends Cursor {
 
   #structSlow(length: number): number {
     this.require(length);
-    if (length > SCRATCH_SIZE) {
-      throw new RangeError(`A structure may have ${SCRATCH_SIZE} bytes: ${length} were asked for`);
+    if (!(length >= 1 && length <= SCRATCH_SIZE)) {
+      throw new RangeError(
+        `A structure may have 1 to ${SCRATCH_SIZE} bytes: ${length} were asked for`,
+      );
     }
     let done = 0;
     while (this.next(length - done)) {

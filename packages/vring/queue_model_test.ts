@@ -269,7 +269,7 @@ for (const [format, ring] of [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]] a
       fc.assert(
         fc.property(
           fc.constantFrom(...sizes),
-          fc.array(step, { minLength: 20, maxLength: 200 }),
+          fc.array(step, { minLength: 20, maxLength: 200, size: "max" }),
           (size, steps) => {
             const run = new Run(size, features);
             for (const s of steps) run.step(s);
