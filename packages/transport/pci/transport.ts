@@ -244,11 +244,11 @@ export class PciTransport implements PciFunction {
       reg.PCI_CONFIG_SIZE,
       0xff,
     );
-    const restoreCommon = this.#common.prepareRestore(fields["common"]);
     if ((fields["msix"] === null) !== (this.#msix === null)) {
       throw new TypeError("Saved state: one device has MSI-X, the other has not");
     }
     const restoreMsix = this.#msix?.prepareRestore(fields["msix"]);
+    const restoreCommon = this.#common.prepareRestore(fields["common"]);
     this.state.restore(saved.device);
     this.#config.restore(configSpace);
     restoreCommon();
