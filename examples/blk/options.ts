@@ -43,7 +43,7 @@ Usage: deno task example:blk [options]
   --image FILE            use this raw image; it is formatted only with --format
   --format                make a file system on --image first; everything on it is lost
   --readonly              give the guest a disk that it cannot write; needs --image
-  --megabytes N           how much the guest writes and reads back, 1 to 512 (default 16)
+  --megabytes N           how much the guest writes and reads back, 1 to 512 (default 8)
   --shell                 afterwards, the guest's shell on this terminal; "exit" leaves it
   --kernel FILE           a kernel of your own: an i386 bzImage
   --initrd FILE           an initial RAM disk of your own, for --kernel; needs --shell
@@ -117,7 +117,7 @@ export function readOptions(args: string[]): Options | null {
     readonly: parsed["readonly"] === true,
     shell: parsed["shell"] === true,
     json: parsed["json"] === true,
-    megabytes: number("megabytes", 16, 1, 512),
+    megabytes: number("megabytes", 8, 1, 512),
     kernel: text("kernel"),
     initrd: text("initrd"),
   };
