@@ -138,10 +138,11 @@ export class MmioDriverTransport implements DriverTransport {
    * @throws {TypeError} If it is enabled: stop or reset it first.
    */
   enableQueue(index: number, config: QueueConfig): void {
-    checkQueueConfig(index, config, this.queueMaxSize(index), this.#features);
+    this.#write(reg.VIRTIO_MMIO_QUEUE_SEL, index);
     if (this.#read(reg.VIRTIO_MMIO_QUEUE_READY) !== 0) {
       throw new TypeError(`Queue ${index} is in use: stop or reset it before it is set up again`);
     }
+    checkQueueConfig(index, config, this.#read(reg.VIRTIO_MMIO_QUEUE_SIZE_MAX), this.#features);
     this.#write(reg.VIRTIO_MMIO_QUEUE_SIZE, config.size);
     this.#writeAddress(reg.VIRTIO_MMIO_QUEUE_DESC_LOW, config.descriptorArea);
     this.#writeAddress(reg.VIRTIO_MMIO_QUEUE_DRIVER_LOW, config.driverArea);

@@ -184,10 +184,11 @@ export class PciDriverTransport implements DriverTransport {
    * @throws {ProbeError} If the device does not map the vector, or names a place for kicks outside of its structure.
    */
   enableQueue(index: number, config: QueueConfig): void {
-    checkQueueConfig(index, config, this.queueMaxSize(index), this.#features);
-    if (this.#read(CommonCfg.queueEnable, 2) !== 0) {
+    const maxSize = this.queueMaxSize(index);
+    if (maxSize !== 0 && this.#read(CommonCfg.queueEnable, 2) !== 0) {
       throw new TypeError(`Queue ${index} is in use: reset it before it is set up again`);
     }
+    checkQueueConfig(index, config, maxSize, this.#features);
     this.#doorbells[index] = this.#findDoorbell(index);
     this.#write(CommonCfg.queueSize, 2, config.size);
     this.#writeAddress(CommonCfg.queueDesc, config.descriptorArea);
