@@ -6,59 +6,11 @@
  */
 import type { RegionSource } from "@virtio/memory";
 import { V86 } from "v86";
-import type { AccessSize, BusHandler } from "./bus.ts";
+import type { EntryState, StopReason, V86AdapterOptions, V86Events } from "./adapter_types.ts";
+import { type AccessSize, type BusHandler, readAligned, writeAligned } from "./bus.ts";
 import * as inside from "./internals.ts";
-import { loadWasm, type V86Wasm } from "./wasm.ts";
-
-/** What the adapter needs to make an emulator. */
-export interface V86AdapterOptions {
-  /** Bytes of guest memory, a multiple of 128 KiB. */
-  readonly memorySize: number;
-  /** v86's WebAssembly module; found beside the `v86` package unless given. */
-  readonly wasm?: V86Wasm;
-  /** BIOS image and display adapter BIOS; none for direct boot. */
-  readonly bios?: Uint8Array;
-  /** Display adapter BIOS. */
-  readonly vgaBios?: Uint8Array;
-}
-
-/** Why the processor will not go on by itself. */
-export type StopReason = "poweroff" | "reset" | "halted" | "crashed";
-
-/** What the adapter tells its owner. */
-export interface V86Events {
-  /** A byte left serial port 0. */
-  serial(byte: number): void;
-  /** A byte left the BIOS debug port (0x402). */
-  debug(byte: number): void;
-  /** The guest stopped; it does not run any more. `error` is what v86 threw, if it did. */
-  stopped(reason: StopReason, error?: unknown): void;
-}
-
-/** Registers at the entry of a program in flat 32-bit protected mode. */
-export interface EntryState {
-  /** EIP. */
-  readonly entry: number;
-  /** ESI. */
-  readonly esi: number;
-  /** ESP. */
-  readonly esp: number;
-  /** Base of the global descriptor table. */
-  readonly gdt: number;
-  /** Limit of the global descriptor table. */
-  readonly gdtLimit: number;
-  /** Selector loaded into CS. */
-  readonly codeSelector: number;
-  /** Selector loaded into the data segment registers. */
-  readonly dataSelector: number;
-}
-
-/** A range of memory addresses. */
-interface Window {
-  readonly first: number;
-  readonly end: number;
-  readonly handler: BusHandler;
-}
+import { loadWasm } from "./wasm.ts";
+import { MemoryWindows } from "./windows.ts";
 
 /** An emulator, seen as a machine. */
 export class V86Adapter {
@@ -68,8 +20,7 @@ export class V86Adapter {
   readonly #memorySize: number;
   readonly #memoryOffset: number;
   #words: Int32Array;
-  #windows: Window[] = [];
-  #last: Window | null = null;
+  readonly #windows = new MemoryWindows();
   /** How many memory-mapped handlers are on the stack: inside of them no interrupt may be taken. */
   #depth = 0;
   readonly #pci = new Map<number, BusHandler>();
@@ -164,14 +115,12 @@ export class V86Adapter {
 
   /** Puts a handler behind a range of memory addresses above guest memory. The first of overlapping ranges wins. */
   mapMemory(first: number, size: number, handler: BusHandler): void {
-    this.#windows.push({ first, end: first + size, handler });
-    this.#last = null;
+    this.#windows.map(first, size, handler);
   }
 
   /** Takes a handler's ranges of memory addresses away. */
   unmapMemory(handler: BusHandler): void {
-    this.#windows = this.#windows.filter((window) => window.handler !== handler);
-    this.#last = null;
+    this.#windows.unmap(handler);
   }
 
   /** Puts a handler behind a range of I/O ports. Ports already claimed by another handler stay with it. */
@@ -181,28 +130,16 @@ export class V86Adapter {
       const port = first + offset;
       const before = ports[port];
       if (before === undefined || this.#claimed.has(port)) continue;
-      // Ports next to each other make a wider one where it is naturally aligned, as on the real bus.
-      const wide = (width: AccessSize): boolean => offset % width === 0 && offset + width <= size;
-      const narrow = (width: AccessSize): number => {
-        let value = 0;
-        for (let i = 0; i < width && offset + i < size; i++) {
-          value |= handler.read(offset + i, 1) << 8 * i;
-        }
-        return value;
-      };
-      const narrowWrite = (width: AccessSize, value: number): void => {
-        for (let i = 0; i < width && offset + i < size; i++) {
-          handler.write(offset + i, 1, value >>> 8 * i & 0xff);
-        }
-      };
+      const read = (width: AccessSize) => () => readAligned(handler, offset, width, size) | 0;
+      const write = (width: AccessSize) => (value: number) =>
+        writeAligned(handler, offset, width, size, value);
       const entry: inside.PortEntry = {
-        read8: () => handler.read(offset, 1),
-        read16: () => wide(2) ? handler.read(offset, 2) : narrow(2),
-        read32: () => (wide(4) ? handler.read(offset, 4) : narrow(4)) | 0,
-        write8: (value) => handler.write(offset, 1, value & 0xff),
-        write16: (value) =>
-          wide(2) ? handler.write(offset, 2, value & 0xffff) : narrowWrite(2, value),
-        write32: (value) => wide(4) ? handler.write(offset, 4, value >>> 0) : narrowWrite(4, value),
+        read8: read(1),
+        read16: read(2),
+        read32: read(4),
+        write8: write(1),
+        write16: write(2),
+        write32: write(4),
         device: handler,
       };
       ports[port] = entry;
@@ -336,78 +273,44 @@ export class V86Adapter {
     this.#events.stopped(reason, error);
   }
 
-  #find(address: number): Window | null {
-    const last = this.#last;
-    if (last !== null && address >= last.first && address < last.end) return last;
-    for (const window of this.#windows) {
-      if (address >= window.first && address < window.end) return this.#last = window;
-    }
-    return null;
-  }
-
-  #read(window: Window, address: number, size: AccessSize): number {
-    this.#depth++;
-    const value = window.handler.read(address - window.first, size);
-    this.#depth--;
-    return value;
-  }
-
-  #write(window: Window, address: number, size: AccessSize, value: number): void {
-    this.#depth++;
-    window.handler.write(address - window.first, size, value);
-    this.#depth--;
-  }
-
   /**
    * v86 dispatches memory-mapped accesses in blocks of 128 KiB and splits 16-bit writes; ranges of a page and exact widths
    * need hooks one level above. (16-bit reads are split before they come out of WebAssembly.)
    */
   #hookMemory(): void {
     const cpu = this.#cpu;
-    const read8 = cpu.mmap_read8.bind(cpu);
-    const read32 = cpu.mmap_read32.bind(cpu);
-    const write8 = cpu.mmap_write8.bind(cpu);
-    const write16 = cpu.mmap_write16.bind(cpu);
-    const write32 = cpu.mmap_write32.bind(cpu);
-    const in8 = (signed: number): number => {
-      const window = this.#find(signed >>> 0);
-      return window === null ? read8(signed) : this.#read(window, signed >>> 0, 1);
+    const windows = this.#windows;
+    const hookRead = (width: AccessSize, fallback: (address: number) => number) => {
+      return (signed: number): number => {
+        const window = windows.find(signed >>> 0);
+        if (window === null) return fallback(signed);
+        this.#depth++;
+        const value = windows.read(window, signed >>> 0, width) | 0;
+        this.#depth--;
+        return value;
+      };
     };
-    const out8 = (signed: number, value: number): void => {
-      const window = this.#find(signed >>> 0);
-      if (window === null) write8(signed, value);
-      else this.#write(window, signed >>> 0, 1, value);
+    const hookWrite = (width: AccessSize, fallback: (address: number, value: number) => void) => {
+      return (signed: number, value: number): void => {
+        const window = windows.find(signed >>> 0);
+        if (window === null) return fallback(signed, value);
+        this.#depth++;
+        windows.write(window, signed >>> 0, width, value);
+        this.#depth--;
+      };
     };
-    const out16 = (signed: number, value: number): void => {
-      const window = this.#find(signed >>> 0);
-      if (window === null) write16(signed, value);
-      else if ((signed & 1) === 0) this.#write(window, signed >>> 0, 2, value & 0xffff);
-      else for (let i = 0; i < 2; i++) out8(signed + i | 0, value >>> 8 * i & 0xff);
-    };
-    const out32 = (signed: number, value: number): void => {
-      const window = this.#find(signed >>> 0);
-      if (window === null) write32(signed, value);
-      else if ((signed & 3) === 0) this.#write(window, signed >>> 0, 4, value >>> 0);
-      else for (let i = 0; i < 4; i++) out8(signed + i | 0, value >>> 8 * i & 0xff);
-    };
-    cpu.mmap_read8 = in8;
-    cpu.mmap_read32 = (signed) => {
-      const window = this.#find(signed >>> 0);
-      if (window === null) return read32(signed);
-      if ((signed & 3) === 0) return this.#read(window, signed >>> 0, 4) | 0;
-      let value = 0;
-      for (let i = 0; i < 4; i++) value |= in8(signed + i | 0) << 8 * i;
-      return value;
-    };
-    cpu.mmap_write8 = out8;
-    cpu.mmap_write16 = out16;
-    cpu.mmap_write32 = out32;
+    const write32 = hookWrite(4, cpu.mmap_write32.bind(cpu));
+    cpu.mmap_read8 = hookRead(1, cpu.mmap_read8.bind(cpu));
+    cpu.mmap_read32 = hookRead(4, cpu.mmap_read32.bind(cpu));
+    cpu.mmap_write8 = hookWrite(1, cpu.mmap_write8.bind(cpu));
+    cpu.mmap_write16 = hookWrite(2, cpu.mmap_write16.bind(cpu));
+    cpu.mmap_write32 = write32;
     cpu.mmap_write64 = (address, low, high) => {
-      out32(address, low);
-      out32(address + 4 | 0, high);
+      write32(address, low);
+      write32(address + 4 | 0, high);
     };
     cpu.mmap_write128 = (address, ...words) => {
-      words.forEach((word, i) => out32(address + 4 * i | 0, word));
+      words.forEach((word, i) => write32(address + 4 * i | 0, word));
     };
   }
 

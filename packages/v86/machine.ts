@@ -3,7 +3,8 @@ import { GuestMemory } from "@virtio/memory";
 import { type MmioFunction, type MmioHost, MmioPlaceholder } from "@virtio/transport/mmio";
 import type { PciFunction, PciHost } from "@virtio/transport/pci";
 import { type AcpiTables, buildAcpi, mmioAddress, mmioGsi, pciGsi } from "./acpi.ts";
-import { type StopReason, V86Adapter } from "./adapter.ts";
+import { V86Adapter } from "./adapter.ts";
+import type { StopReason } from "./adapter_types.ts";
 import { BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR, type LinuxBoot, planLinuxBoot } from "./boot.ts";
 import type { BusHandler } from "./bus.ts";
 import { ExitCounters } from "./counters.ts";
@@ -15,7 +16,7 @@ import type { V86Wasm } from "./wasm.ts";
 
 /** How a machine is made. */
 export interface V86MachineOptions {
-  /** Bytes of guest memory; a multiple of 1 MiB from 32 MiB to 2 GiB; 128 MiB unless given. */
+  /** Bytes of guest memory; a multiple of 1 MiB from 32 MiB to 2047 MiB; 128 MiB unless given. */
   readonly memorySize?: number;
   /** How many virtio-mmio windows the guest is told of (0 to 64); 4 unless given. */
   readonly mmioWindows?: number;
@@ -106,8 +107,8 @@ export class V86Machine {
    */
   static async create(options: V86MachineOptions = {}): Promise<V86Machine> {
     const memorySize = options.memorySize ?? 128 * MIB;
-    if (memorySize % MIB !== 0 || !(memorySize >= 32 * MIB && memorySize <= 2048 * MIB)) {
-      throw new RangeError("memorySize must be a multiple of 1 MiB from 32 MiB to 2 GiB");
+    if (memorySize % MIB !== 0 || !(memorySize >= 32 * MIB && memorySize <= 2047 * MIB)) {
+      throw new RangeError("memorySize must be a multiple of 1 MiB from 32 MiB to 2047 MiB");
     }
     const mmioWindows = options.mmioWindows ?? 4;
     if (!Number.isInteger(mmioWindows) || mmioWindows < 0 || mmioWindows > MMIO_WINDOW_LIMIT) {

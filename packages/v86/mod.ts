@@ -5,7 +5,7 @@
  *
  * @module
  */
-export type { StopReason } from "./adapter.ts";
+export type { StopReason } from "./adapter_types.ts";
 export { type LinuxBoot, unpackKernel } from "./boot.ts";
 export { ExitCounters } from "./counters.ts";
 export {
