@@ -104,7 +104,11 @@ export class PackedQueue implements Queue {
       this.#walk(chain);
     } catch (error) {
       if (chain !== null) pool.put(chain);
-      if (error instanceof VirtqueueError) this.#broken = error;
+      if (error instanceof VirtqueueError) {
+        this.#broken = error;
+        // Nothing is seen any more, so that the next call meets the error again and not what the driver made of the chain.
+        this.#seen = 0;
+      }
       throw error;
     }
     const slots = chain.slots;

@@ -276,7 +276,7 @@ for (const [format, ring] of [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]] a
             run.finish();
           },
         ),
-        { numRuns: 150 },
+        { numRuns: 400 },
       );
     });
   }

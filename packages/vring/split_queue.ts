@@ -112,7 +112,11 @@ export class SplitQueue implements Queue {
       this.#walk(chain, head);
     } catch (error) {
       if (chain !== null) pool.put(chain);
-      if (error instanceof VirtqueueError) this.#broken = error;
+      if (error instanceof VirtqueueError) {
+        this.#broken = error;
+        // Nothing is seen any more, so that the next call meets the error again and not what the driver made of the chain.
+        this.#seenAvail = next;
+      }
       throw error;
     }
     this.#nextAvail = (next + 1) & 0xffff;
