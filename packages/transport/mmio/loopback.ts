@@ -34,6 +34,23 @@ export interface MmioCounters {
  *
  * @param create Makes the device's half for the given host.
  * @throws {ProbeError} If the driver's half finds no device.
+ *
+ * @example
+ * ```ts
+ * import { DeviceId, QueueDevice } from "@virtio/device";
+ * import { GuestMemory } from "@virtio/memory";
+ * import { MmioTransport } from "@virtio/transport/mmio";
+ * import { connectMmio } from "@virtio/transport/mmio/driver";
+ * import { assertEquals } from "@std/assert";
+ *
+ * class SilentDevice extends QueueDevice {
+ *   protected override handle(): void {}
+ * }
+ * const memory = GuestMemory.allocate(0x10000);
+ * const device = new SilentDevice({ type: DeviceId.entropy, queueSizes: [64] });
+ * const { driver } = connectMmio((host) => new MmioTransport(device, { memory, host }));
+ * assertEquals(driver.deviceType, 4);
+ * ```
  */
 export function connectMmio<T extends MmioAccess>(
   create: (host: { setInterruptLine(asserted: boolean): void }) => T,

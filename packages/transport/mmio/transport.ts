@@ -71,6 +71,30 @@ const DEFAULT_VENDOR = 0x1af4;
  * Control registers answer aligned 32-bit accesses only, as 4.2.2.2 demands of drivers: a read of another width, from a
  * write-only register or from between registers gives 0, and such a write does nothing. The configuration space takes
  * accesses of 1, 2 and 4 bytes at any offset.
+ *
+ * @example A device on a bus of one's own, and a driver that finds it
+ * ```ts
+ * import { DeviceId, QueueDevice } from "@virtio/device";
+ * import { GuestMemory } from "@virtio/memory";
+ * import { MmioTransport, VIRTIO_MMIO_DEVICE_ID } from "@virtio/transport/mmio";
+ * import { MmioDriverTransport } from "@virtio/transport/mmio/driver";
+ * import { assertEquals } from "@std/assert";
+ *
+ * class SilentDevice extends QueueDevice {
+ *   protected override handle(): void {}
+ * }
+ * const device = new SilentDevice({ type: DeviceId.entropy, queueSizes: [64] });
+ * let line = false;
+ * const transport = new MmioTransport(device, {
+ *   memory: GuestMemory.allocate(0x10000),
+ *   host: { setInterruptLine: (asserted) => line = asserted },
+ * });
+ * // The bus passes accesses on, with offsets from where it mapped the device.
+ * assertEquals(transport.read(VIRTIO_MMIO_DEVICE_ID, 4), 4);
+ * const driver = MmioDriverTransport.probe(transport);
+ * assertEquals(driver?.queueMaxSize(0), 64);
+ * assertEquals(line, false);
+ * ```
  */
 export class MmioTransport implements MmioFunction {
   /** Status, features and queues. */

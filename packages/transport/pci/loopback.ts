@@ -81,6 +81,23 @@ class LoopbackBus implements PciAccess {
  *
  * @param create Makes the device's half for the given host.
  * @throws {ProbeError} If the driver's half finds no device that it can use.
+ *
+ * @example
+ * ```ts
+ * import { DeviceId, QueueDevice } from "@virtio/device";
+ * import { GuestMemory } from "@virtio/memory";
+ * import { PciTransport } from "@virtio/transport/pci";
+ * import { connectPci } from "@virtio/transport/pci/driver";
+ * import { assertEquals } from "@std/assert";
+ *
+ * class SilentDevice extends QueueDevice {
+ *   protected override handle(): void {}
+ * }
+ * const memory = GuestMemory.allocate(0x10000);
+ * const device = new SilentDevice({ type: DeviceId.entropy, queueSizes: [64] });
+ * const { driver } = connectPci((host) => new PciTransport(device, { memory, host }));
+ * assertEquals([driver.deviceType, driver.usesMessages], [4, true]);
+ * ```
  */
 export function connectPci<T extends PciFunction>(
   create: (host: PciHost) => T,

@@ -66,6 +66,35 @@ const MSIX_CAP_SIZE = 12;
  * BAR 0 is the I/O BAR, BAR 1 has the MSI-X table, BAR 2 the structures in memory, BAR 4 shared memory; which of them
  * there are depends on the options. Any access is fine at any time, whatever its width or offset: what the standard does
  * not define reads 0 and does nothing.
+ *
+ * Messages need bus mastering, as PCI demands. Guest memory is reached whether it is on or not: the standard's drivers may
+ * leave a device to its own paths to memory unless VIRTIO_F_ACCESS_PLATFORM is negotiated, which is not offered.
+ *
+ * @example A function that a PCI bus, or a driver, can use
+ * ```ts
+ * import { DeviceId, QueueDevice } from "@virtio/device";
+ * import { GuestMemory } from "@virtio/memory";
+ * import { PCI_DEVICE_ID, PciTransport } from "@virtio/transport/pci";
+ * import { PciDriverTransport } from "@virtio/transport/pci/driver";
+ * import { assertEquals } from "@std/assert";
+ *
+ * class SilentDevice extends QueueDevice {
+ *   protected override handle(): void {}
+ * }
+ * const device = new SilentDevice({ type: DeviceId.entropy, queueSizes: [64] });
+ * const messages: number[] = [];
+ * const pci = new PciTransport(device, {
+ *   memory: GuestMemory.allocate(0x10000),
+ *   host: {
+ *     setInterruptLine: () => {},
+ *     sendMessage: (_low, _high, data) => messages.push(data),
+ *   },
+ * });
+ * assertEquals(pci.configRead(PCI_DEVICE_ID, 2), 0x1044);
+ * assertEquals(pci.bars[2], { kind: "memory", size: 0x4000, is64: true });
+ * const driver = PciDriverTransport.probe(pci);
+ * assertEquals(driver.queueMaxSize(0), 64);
+ * ```
  */
 export class PciTransport implements PciFunction {
   /** Status, features and queues. */
