@@ -1,20 +1,7 @@
 import { readBytes, type Width } from "../width.ts";
 import type { PciBar } from "./function.ts";
+import type { PciIdentity } from "./identity.ts";
 import * as reg from "./registers.ts";
-
-/** What identifies a function. */
-export interface PciIdentity {
-  /** Device ID. */
-  readonly deviceId: number;
-  /** Revision ID. */
-  readonly revision: number;
-  /** Class code, 24 bits. */
-  readonly classCode: number;
-  /** Subsystem Vendor ID. */
-  readonly subsystemVendorId: number;
-  /** Subsystem ID. */
-  readonly subsystemId: number;
-}
 
 const FIRST_CAPABILITY = 0x40;
 

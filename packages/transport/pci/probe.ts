@@ -162,11 +162,12 @@ function readCapability(
     access.configRead(offset + cap.len, 1),
     reg.PCI_CONFIG_SIZE - offset,
   );
-  // No field is read that the capability does not have.
-  const whole = size >= cap.size;
+  const cfgType = access.configRead(offset + cap.cfgType, 1);
+  // No field is read that the capability does not have: vendor data is laid out otherwise, and nobody's business here.
+  const whole = size >= cap.size && cfgType !== reg.VIRTIO_PCI_CAP_VENDOR_CFG;
   return {
     size,
-    cfgType: access.configRead(offset + cap.cfgType, 1),
+    cfgType,
     bar: whole ? access.configRead(offset + cap.bar, 1) : 0xff,
     id: whole ? access.configRead(offset + cap.id, 1) : 0,
     offset: whole ? access.configRead(offset + cap.offset, 4) >>> 0 : 0,

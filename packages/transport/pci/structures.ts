@@ -1,6 +1,5 @@
 import {
   type Device,
-  DeviceId,
   type FeatureSet,
   hasFeature,
   type SharedMemoryRegion,
@@ -11,14 +10,6 @@ import * as reg from "./registers.ts";
 
 /** Which spaces virtio's structures are in. */
 export type PciLayout = "memory" | "io" | "memory+io-notify";
-
-/** Bytes that the driver can read for debugging and reporting (virtio 1.4, 4.1.4.8). */
-export interface VendorData {
-  /** Who defines the bytes: an ID that the PCI-SIG assigned; not 0x1AF4. */
-  readonly vendorId: number;
-  /** The bytes; padded to a multiple of four with the header. */
-  readonly bytes: Uint8Array;
-}
 
 /** What shapes the BARs and the capabilities. */
 export interface StructureOptions {
@@ -166,86 +157,6 @@ export function planStructures(
     bars[SHARED_MEMORY_BAR] = { kind: "memory", size: powerOfTwo(Math.max(end, PAGE)), is64 };
   }
   return { bars, placements, sharedMemory, vectors, pendingOffset };
-}
-
-/** The class code that a guest's tools show for a device type; drivers do not look at it. */
-export function classCodeOf(type: number): number {
-  switch (type) {
-    case DeviceId.net:
-      return 0x020000;
-    case DeviceId.block:
-      return 0x018000;
-    case DeviceId.console:
-      return 0x078000;
-    default:
-      return 0xff0000;
-  }
-}
-
-/** Bytes of a virtio structure capability, to be linked into the list (4.1.4). */
-export function structureCap(
-  cfgType: number,
-  bar: number,
-  offset: number,
-  length: number,
-  extra = 0,
-): Uint8Array {
-  const bytes = new Uint8Array(reg.PciCap.size + extra);
-  const view = new DataView(bytes.buffer);
-  bytes[reg.PciCap.vndr] = reg.PCI_CAP_ID_VNDR;
-  bytes[reg.PciCap.len] = bytes.length;
-  bytes[reg.PciCap.cfgType] = cfgType;
-  bytes[reg.PciCap.bar] = bar;
-  view.setUint32(reg.PciCap.offset, offset, true);
-  view.setUint32(reg.PciCap.length, length, true);
-  return bytes;
-}
-
-/** Bytes of a notification capability (4.1.4.4). */
-export function notifyCap(bar: number, placement: Placement): Uint8Array {
-  const { notify, notifyLength, notifyMultiplier } = placement;
-  const bytes = structureCap(reg.VIRTIO_PCI_CAP_NOTIFY_CFG, bar, notify, notifyLength, 4);
-  new DataView(bytes.buffer).setUint32(reg.PciCap.notifyOffMultiplier, notifyMultiplier, true);
-  return bytes;
-}
-
-/** Bytes of a shared memory capability (4.1.4.7). */
-export function sharedMemoryCap(placement: SharedMemoryPlacement): Uint8Array {
-  const { region, bar, offset } = placement;
-  const length = region.bytes.length;
-  const type = reg.VIRTIO_PCI_CAP_SHARED_MEMORY_CFG;
-  const bytes = structureCap(type, bar, offset, length, 8);
-  const view = new DataView(bytes.buffer);
-  bytes[reg.PciCap.id] = region.id;
-  view.setUint32(reg.PciCap.offsetHi, Math.floor(offset / 0x1_0000_0000), true);
-  view.setUint32(reg.PciCap.lengthHi, Math.floor(length / 0x1_0000_0000), true);
-  return bytes;
-}
-
-/**
- * Bytes of a vendor data capability (4.1.4.8).
- *
- * @throws {RangeError} If the vendor is virtio's, no 16-bit number, or there is more data than a capability can have.
- */
-export function vendorCap(data: VendorData): Uint8Array {
-  const { vendorId } = data;
-  if (!Number.isInteger(vendorId) || vendorId < 0 || vendorId > 0xffff) {
-    throw new RangeError(`A vendor ID has 16 bits: ${vendorId} cannot be one`);
-  }
-  if (vendorId === reg.PCI_VENDOR_ID_VIRTIO) {
-    throw new RangeError(
-      "Vendor data cannot have the vendor ID 0x1AF4: use your own (virtio 1.4, 4.1.4.8.1)",
-    );
-  }
-  const length = (reg.PciCap.vendorData + data.bytes.length + 3) & ~3;
-  if (length > 0xfc) throw new RangeError(`${data.bytes.length} bytes of vendor data are too many`);
-  const bytes = new Uint8Array(length);
-  bytes[reg.PciCap.vndr] = reg.PCI_CAP_ID_VNDR;
-  bytes[reg.PciCap.len] = length;
-  bytes[reg.PciCap.cfgType] = reg.VIRTIO_PCI_CAP_VENDOR_CFG;
-  new DataView(bytes.buffer).setUint16(reg.PciCap.vendorId, vendorId, true);
-  bytes.set(data.bytes, reg.PciCap.vendorData);
-  return bytes;
 }
 
 // In memory each structure has pages of its own, so that an embedder can map them differently.

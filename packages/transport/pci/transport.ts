@@ -10,29 +10,26 @@ import {
 import type { GuestMemory } from "@virtio/memory";
 import { savedInteger, savedIntegers, savedObject } from "../saved.ts";
 import { readBytes, type Width, writeBytes } from "../width.ts";
+import { addCapabilities, type VendorData } from "./capabilities.ts";
 import { CommonConfig, type SavedCommonConfig } from "./common_config.ts";
 import { PciConfigSpace } from "./config_space.ts";
+import { ConfigWindow } from "./config_window.ts";
 import type { PciBar, PciFunction, PciHost } from "./function.ts";
+import { identityOf, type IdentityOptions } from "./identity.ts";
 import { MsixTable, type SavedMsix } from "./msix.ts";
 import * as reg from "./registers.ts";
 import * as st from "./structures.ts";
 
 /** Options of `PciTransport`. */
-export interface PciTransportOptions extends st.StructureOptions {
+export interface PciTransportOptions extends st.StructureOptions, IdentityOptions {
   /** Guest memory, where the queues lie. */
   readonly memory: GuestMemory;
   /** The machine. */
   readonly host: PciHost;
   /** Feature bits of rings and transport to offer; the core's default unless given. */
   readonly features?: FeatureSet;
-  /** Subsystem Vendor ID; 0x1AF4 unless given. */
-  readonly subsystemVendorId?: number;
-  /** Subsystem ID; the Device ID unless given. At least 0x40, lest a legacy driver takes the device (4.1.2.1). */
-  readonly subsystemId?: number;
-  /** Class code, 24 bits; one that suits the device type unless given. */
-  readonly classCode?: number;
   /** Vendor data capabilities (4.1.4.8). */
-  readonly vendorData?: readonly st.VendorData[];
+  readonly vendorData?: readonly VendorData[];
   /**
    * queue_notif_config_data of each queue, all different (4.1.4.3): what a driver that negotiated
    * VIRTIO_F_NOTIF_CONFIG_DATA kicks with. The queue's index unless given.
@@ -57,8 +54,6 @@ export interface SavedPci {
   /** The MSI-X table; null for a device without it. */
   readonly msix: SavedMsix | null;
 }
-
-const MSIX_CAP_SIZE = 12;
 
 /**
  * A virtio device as a PCI function, modern only (virtio 1.4, 4.1).
@@ -110,7 +105,7 @@ export class PciTransport implements PciFunction {
   readonly #common: CommonConfig;
   readonly #msix: MsixTable | null;
   readonly #msixCap: number;
-  readonly #window: number;
+  readonly #window: ConfigWindow;
   readonly #queueByNotifyData: ReadonlyMap<number, number>;
   #notifConfigData = false;
   #isr = 0;
@@ -151,27 +146,21 @@ export class PciTransport implements PciFunction {
       structures.bars,
       structures.sharedMemory.length > 0 ? [st.SHARED_MEMORY_BAR] : [],
     );
-    this.#addStructureCaps();
-    this.#window = this.#addWindowCap();
-    this.#msixCap = this.#msix === null ? -1 : this.#addMsixCap(this.#msix.size);
-    for (const placement of structures.sharedMemory) {
-      this.#config.addCapability(st.sharedMemoryCap(placement));
-    }
-    for (const data of options.vendorData ?? []) this.#config.addCapability(st.vendorCap(data));
+    const caps = addCapabilities(this.#config, structures, options.vendorData ?? []);
+    this.#msixCap = caps.msix;
+    this.#window = new ConfigWindow(this.#config, caps.window, this);
   }
 
   /** A read of configuration space. */
   configRead(offset: number, size: Width): number {
-    const data = this.#window + reg.PciCap.pciCfgData;
-    if (offset < data + 4 && offset + size > data) this.#readWindow(data);
+    this.#window.beforeRead(offset, size);
     return this.#config.read(offset, size);
   }
 
   /** A write to configuration space. */
   configWrite(offset: number, size: Width, value: number): void {
     this.#config.write(offset, size, value);
-    const data = this.#window + reg.PciCap.pciCfgData;
-    if (offset < data + 4 && offset + size > data) this.#writeWindow(data);
+    this.#window.afterWrite(offset, size);
     const end = offset + size;
     const control = this.#msixCap + 2;
     if (
@@ -392,101 +381,6 @@ export class PciTransport implements PciFunction {
       offset < placement.offset + placement.region.bytes.length
     );
   }
-
-  // What the driver wrote into the window's fields, if it is an access that it may do (4.1.4.9.2).
-  #windowLength(): Width | 0 {
-    const view = this.#config.view;
-    const length = view.getUint32(this.#window + reg.PciCap.length, true);
-    if (length !== 1 && length !== 2 && length !== 4) return 0;
-    return view.getUint32(this.#window + reg.PciCap.offset, true) % length === 0 ? length : 0;
-  }
-
-  #readWindow(data: number): void {
-    const length = this.#windowLength();
-    if (length === 0) return;
-    const view = this.#config.view;
-    const bar = view.getUint8(this.#window + reg.PciCap.bar);
-    const offset = view.getUint32(this.#window + reg.PciCap.offset, true);
-    const value = this.barRead(bar, offset, length);
-    for (let i = 0; i < length; i++) view.setUint8(data + i, value >>> (8 * i));
-  }
-
-  #writeWindow(data: number): void {
-    const length = this.#windowLength();
-    if (length === 0) return;
-    const view = this.#config.view;
-    const bar = view.getUint8(this.#window + reg.PciCap.bar);
-    const offset = view.getUint32(this.#window + reg.PciCap.offset, true);
-    this.barWrite(bar, offset, length, readBytes(this.#config.bytes, data, length));
-  }
-
-  #addStructureCaps(): void {
-    const add = (cap: Uint8Array) => this.#config.addCapability(cap);
-    this.#placements.forEach((placement, bar) => {
-      if (placement === null || placement.commonLength === 0) return;
-      const { common, isr, device, deviceLength } = placement;
-      add(st.structureCap(reg.VIRTIO_PCI_CAP_COMMON_CFG, bar, common, reg.CommonCfg.size));
-      add(st.structureCap(reg.VIRTIO_PCI_CAP_ISR_CFG, bar, isr, placement.isrLength));
-      if (deviceLength > 0) {
-        add(st.structureCap(reg.VIRTIO_PCI_CAP_DEVICE_CFG, bar, device, deviceLength));
-      }
-    });
-    // In the order of preference (4.1.4): an exit for a port costs less than one for memory, and the I/O BAR is the first.
-    this.#placements.forEach((placement, bar) => {
-      if (placement !== null) add(st.notifyCap(bar, placement));
-    });
-  }
-
-  #addWindowCap(): number {
-    const cap = st.structureCap(reg.VIRTIO_PCI_CAP_PCI_CFG, 0, 0, 0, 4);
-    const writable = new Uint8Array(cap.length);
-    writable.fill(0xff, reg.PciCap.bar, reg.PciCap.bar + 1);
-    writable.fill(0xff, reg.PciCap.offset, cap.length);
-    return this.#config.addCapability(cap, writable);
-  }
-
-  #addMsixCap(vectors: number): number {
-    const cap = new Uint8Array(MSIX_CAP_SIZE);
-    const view = new DataView(cap.buffer);
-    cap[0] = reg.PCI_CAP_ID_MSIX;
-    view.setUint16(2, vectors - 1, true);
-    // The lowest three bits of both offsets name the BAR.
-    view.setUint32(4, st.MSIX_BAR, true);
-    view.setUint32(8, this.#structures.pendingOffset | st.MSIX_BAR, true);
-    const writable = new Uint8Array(MSIX_CAP_SIZE);
-    writable[3] = (reg.PCI_MSIX_FLAGS_ENABLE | reg.PCI_MSIX_FLAGS_MASKALL) >>> 8;
-    return this.#config.addCapability(cap, writable);
-  }
-}
-
-function identityOf(device: Device, options: PciTransportOptions) {
-  const deviceId = reg.PCI_DEVICE_ID_VIRTIO_BASE + device.type;
-  const inRange = (value: number, name: string, min: number, max: number) => {
-    if (!Number.isInteger(value) || value < min || value > max) {
-      throw new RangeError(
-        `${name} has to be 0x${min.toString(16)} to 0x${max.toString(16)}, not ${value}`,
-      );
-    }
-    return value;
-  };
-  return {
-    // 0x1040 to 0x107f (4.1.2).
-    deviceId: inRange(device.type, "A device type on PCI", 1, 0x3f) && deviceId,
-    revision: 1,
-    classCode: inRange(
-      options.classCode ?? st.classCodeOf(device.type),
-      "classCode",
-      0,
-      0xff_ffff,
-    ),
-    subsystemVendorId: inRange(
-      options.subsystemVendorId ?? reg.PCI_VENDOR_ID_VIRTIO,
-      "subsystemVendorId",
-      0,
-      0xffff,
-    ),
-    subsystemId: inRange(options.subsystemId ?? deviceId, "subsystemId", 0x40, 0xffff),
-  };
 }
 
 function checkNotifyData(queues: number, notifyData?: (queue: number) => number): number[] {

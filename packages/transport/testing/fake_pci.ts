@@ -1,4 +1,4 @@
-import type { PciAccess } from "../pci/function.ts";
+import type { PciAccess, PciBar, PciFunction } from "../pci/function.ts";
 import type { Width } from "../width.ts";
 
 /** One access of a driver. */
@@ -12,14 +12,20 @@ export interface Access {
 }
 
 /** Passes accesses on and writes them down; the answers of reads can be changed. */
-export class RecordingPci implements PciAccess {
+export class RecordingPci implements PciFunction {
   readonly log: Access[] = [];
   /** Changes what a read gives. */
   onRead: (access: Access) => number = (access) => access.value;
-  readonly #inner: PciAccess;
+  readonly bars: readonly (PciBar | null)[];
+  readonly #inner: PciFunction;
 
-  constructor(inner: PciAccess) {
+  constructor(inner: PciFunction) {
+    this.bars = inner.bars;
     this.#inner = inner;
+  }
+
+  barAddress(index: number): number | null {
+    return this.#inner.barAddress(index);
   }
 
   configRead(offset: number, size: Width): number {
