@@ -53,7 +53,7 @@ async function run(options: Options): Promise<Outcome | null> {
       return await runLinux(options, image, progress);
     } catch (error) {
       if (!(error instanceof FetchError) || options.shell) throw error;
-      progress.step(`no Linux here: ${error.message} Going on with --guest ts.`);
+      progress.step(`no Linux here: ${error.message}. Going on with --guest ts`);
     }
   }
   return await runTs(options, image, progress);

@@ -79,7 +79,7 @@ export function readOptions(args: string[]): Options | null {
     string: strings,
     boolean: booleans,
     unknown: (argument: string) => {
-      throw new UsageError(`There is no argument ${argument}: see --help`);
+      throw new UsageError(`There is no argument ${JSON.stringify(argument)}: see --help`);
     },
   }) as Record<string, unknown>;
   if (parsed["help"]) return null;

@@ -58,8 +58,8 @@ export async function runTs(
     ((driver.features & VIRTIO_F_RING_PACKED) !== 0n) === (options.ring === "packed"),
   );
   checks.add(
-    `it sees ${driver.capacity} sectors, as the image has`,
-    driver.capacity * 512 === image.backend.capacity,
+    `it sees ${driver.sectors} sectors, as the image has`,
+    driver.sectors * 512 === image.backend.capacity,
   );
   checks.add("it reads the device's id", (await driver.getId()) === "virtio-ts");
 

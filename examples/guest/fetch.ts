@@ -12,7 +12,7 @@ export { FetchError };
 
 /** How to fetch. */
 export interface FetchOptions {
-  /** Folder of the cache; `.cache/guest` at the root of the repository unless given. */
+  /** Folder of the cache; `VIRTIO_GUEST_CACHE`, or `.cache/guest` at the root of the repository, unless given. */
   readonly cache?: string;
   /** Told what happens, a line at a time. */
   readonly progress?: (line: string) => void;
@@ -71,7 +71,8 @@ async function sha256(bytes: Uint8Array): Promise<string> {
 }
 
 function defaultCache(): string {
-  return new URL("../../.cache/guest", import.meta.url).pathname;
+  return Deno.env.get("VIRTIO_GUEST_CACHE") ??
+    new URL("../../.cache/guest", import.meta.url).pathname;
 }
 
 /** Reads a bundle from the cache; null if it is not there, or any file is not what was stored. */

@@ -112,6 +112,8 @@ while read -r verb marker data; do
     printf '\\n%s begin\\n' "$marker"
     setsid cttyhack sh
     status=$?
+    # The end of its session hung the line up.
+    exec </dev/ttyS0 >/dev/ttyS0 2>&1
     stty raw -echo
     printf '\\n%s %d\\n' "$marker" "$status"
     ;;
