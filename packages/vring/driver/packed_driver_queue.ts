@@ -104,6 +104,8 @@ export class PackedDriverQueue implements DriverQueue {
     const { size } = this;
     const units = checkBuffers(buffers, size, table, this.#indirect);
     if (units > this.free) return false;
+    // First, since it throws if the table is not in memory.
+    if (table !== undefined) this.#writeTable(buffers, table);
     const id = this.#ids[this.#firstId]!;
     this.#firstId = this.#firstId + 1 === size ? 0 : this.#firstId + 1;
     this.#idCount--;
@@ -139,7 +141,6 @@ export class PackedDriverQueue implements DriverQueue {
       }
     }
     this.#lastFlags = flags;
-    if (table !== undefined) this.#writeTable(buffers, table);
     const headAt = (this.#ring + 16 * first + 14) / 2;
     if (this.#addedSlots === 0) {
       this.#headAt = headAt;
@@ -174,6 +175,7 @@ export class PackedDriverQueue implements DriverQueue {
     const added = this.#addedSlots;
     if (added === 0) return false;
     this.#addedSlots = 0;
+    this.#record.publish();
     const u16 = this.#ringRegion.u16;
     // A device that scans ahead looks at the last descriptor atomically, one that does not, at the first: both loads find
     // an atomic store before which everything else was written.

@@ -13,6 +13,9 @@ export class FlightRecord {
   /** Descriptors or slots that each takes; 0: not in flight. */
   readonly #units: Uint16Array;
   readonly #writable: Float64Array;
+  /** In which batch each was added; the device knows of those before `#batch` only. */
+  readonly #batches: Float64Array;
+  #batch = 0;
   /** In-order: ids from the oldest on, a ring. */
   readonly #order: Uint16Array | null;
   #oldest = 0;
@@ -22,6 +25,7 @@ export class FlightRecord {
     this.#tokens = new Float64Array(size);
     this.#units = new Uint16Array(size);
     this.#writable = new Float64Array(size);
+    this.#batches = new Float64Array(size);
     this.#order = inOrder ? new Uint16Array(size) : null;
   }
 
@@ -30,10 +34,16 @@ export class FlightRecord {
     this.#tokens[id] = token;
     this.#units[id] = units;
     this.#writable[id] = writable;
+    this.#batches[id] = this.#batch;
     if (this.#order !== null) {
       this.#order[(this.#oldest + this.count) % this.#order.length] = id;
     }
     this.count++;
+  }
+
+  /** What was started so far is made available. */
+  publish(): void {
+    this.#batch++;
   }
 
   /** Descriptors or slots of a buffer. */
@@ -52,6 +62,12 @@ export class FlightRecord {
       throw new VirtqueueError(
         this.#clause,
         `The device used buffer ${id}, which is not in flight`,
+      );
+    }
+    if (this.#batches[id] === this.#batch) {
+      throw new VirtqueueError(
+        this.#clause,
+        `The device used buffer ${id}, which was not made available yet`,
       );
     }
     if (length > this.#writable[id]!) {

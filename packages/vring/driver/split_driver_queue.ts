@@ -107,6 +107,8 @@ export class SplitDriverQueue implements DriverQueue {
   add(buffers: BufferList, token: number, table?: number): boolean {
     const units = checkBuffers(buffers, this.size, table, this.#indirect);
     if (units > this.free) return false;
+    // First, since it throws if the table is not in memory.
+    if (table !== undefined) this.#writeTable(buffers, table);
     const head = this.#firstFree;
     let index = head;
     if (table === undefined) {
@@ -133,7 +135,6 @@ export class SplitDriverQueue implements DriverQueue {
       view.setUint32(at + 8, 16 * buffers.count, true);
       view.setUint16(at + 12, VIRTQ_DESC_F_INDIRECT, true);
       view.setUint16(at + 14, 0, true);
-      this.#writeTable(buffers, table);
       index = this.#links[index]!;
     }
     this.#firstFree = index;
@@ -169,6 +170,7 @@ export class SplitDriverQueue implements DriverQueue {
     const added = this.#added;
     if (added === 0) return false;
     this.#added = 0;
+    this.#record.publish();
     const now = (this.#nextAvail + added) & 0xffff;
     this.#nextAvail = now;
     // 2.7.13.3.1: entries first, then the index; 2.7.13.4.1: the index first, then look whether a kick is wanted. The
