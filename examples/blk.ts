@@ -46,17 +46,17 @@ function clearDetail(): void {
 }
 
 /** Runs the guest that was asked for, or our own where no kernel can be had. */
-async function run(options: Options): Promise<Outcome | null> {
+async function run(options: Options, judge: (outcome: Outcome) => boolean): Promise<boolean> {
   using image = openImage(options);
   if (options.guest === "linux") {
     try {
-      return await runLinux(options, image, progress);
+      return await runLinux(options, image, progress, judge);
     } catch (error) {
       if (!(error instanceof FetchError) || options.shell) throw error;
       progress.step(`no Linux here: ${error.message}. Going on with --guest ts`);
     }
   }
-  return await runTs(options, image, progress);
+  return judge(await runTs(options, image, progress));
 }
 
 function report(outcome: Outcome): boolean {
@@ -93,10 +93,13 @@ async function main(): Promise<number> {
       console.log(HELP);
       return 0;
     }
-    const outcome = await run(options);
-    if (outcome === null) return 0;
-    const ok = report(outcome);
-    if (json) console.log(JSON.stringify({ ok, ...outcome }));
+    let line = "";
+    const ok = await run(options, (outcome) => {
+      const good = report(outcome);
+      line = JSON.stringify({ ok: good, ...outcome });
+      return good;
+    });
+    if (json) console.log(line === "" ? JSON.stringify({ ok }) : line);
     return ok ? 0 : 1;
   } catch (error) {
     clearDetail();

@@ -49,12 +49,18 @@ function deviceOf(options: Options, image: Image): ConstructorParameters<typeof 
   };
 }
 
-/** Boots Linux on the image and has it work there. Null for a system of the user's own, which only the user can judge. */
+/**
+ * Boots Linux on the image and has it work there.
+ *
+ * @param judge Told how the work went, before the user gets the shell.
+ * @returns What `judge` says; true for a system of the user's own, which only the user can judge.
+ */
 export async function runLinux(
   options: Options,
   image: Image,
   progress: Progress,
-): Promise<Outcome | null> {
+  judge: (outcome: Outcome) => boolean,
+): Promise<boolean> {
   const { kernel, initrd } = await bootFiles(options, progress);
   let attached: Attached | null = null;
   const attach = (machine: V86Machine): void => {
@@ -62,7 +68,7 @@ export async function runLinux(
   };
   if (options.initrd !== null) {
     await runOwnSystem(kernel, initrd, attach);
-    return null;
+    return true;
   }
   progress.step(`booting Linux in v86, disk on ${seatName(options)}`);
   const start = performance.now();
@@ -79,8 +85,9 @@ export async function runLinux(
       checks.add(`the device asked for no reset (${errors[0]!.message})`, false);
     }
     const figures = readFigures(device, guest.machine.exits.total);
+    const ok = judge({ guest: "linux", checks: checks.list, figures, bootMs, workMs });
     if (options.shell) await lendShell(guest, progress);
-    return { guest: "linux", checks: checks.list, figures, bootMs, workMs };
+    return ok;
   } finally {
     await guest.destroy();
   }

@@ -191,6 +191,13 @@ Deno.test({
       const readonly = await example(["--image", path, "--readonly"]);
       assertEquals([readonly.code, readonly.err], [0, ""]);
       assertStringIncludes(readonly.out, "a write is refused");
+
+      await Deno.truncate(path, 16 * 2 ** 20);
+      const before = await Deno.readFile(path);
+      const truncated = await example(["--image", path, "--megabytes", "1"]);
+      assertEquals(truncated.code, 1);
+      isOneSentence(truncated.err);
+      assertEquals(await Deno.readFile(path), before);
     } finally {
       await Deno.remove(path);
     }
