@@ -313,6 +313,19 @@ export class BlkDriver {
     return this.#info.writeback;
   }
 
+  /**
+   * Resets one queue (2.6.1). Requests in it that the device does not answer are sent again; others wait.
+   *
+   * @throws {DriverError} If VIRTIO_F_RING_RESET was not negotiated, or the device does not finish.
+   */
+  async resetQueue(index: number): Promise<void> {
+    this.#checkWorks();
+    const queue = this.queues[index];
+    if (queue === undefined) throw new RangeError(`There is no queue ${index}`);
+    await queue.reset();
+    this.#startWaiting();
+  }
+
   /** Resets the device and gives all memory back. What is in flight rejects. */
   async close(): Promise<void> {
     this.#giveUp(new DriverError("The driver was closed"));
@@ -462,12 +475,23 @@ export class BlkDriver {
     else request.reject(new BlkError(request.type, status));
   }
 
+  /** Called by a request when its queue was reset. It was not answered, so it may be done again. */
+  lost(request: PendingRequest): void {
+    this.#inFlight--;
+    if (this.#broken !== null) request.reject(this.#broken);
+    else this.#waiting.push(request);
+  }
+
+  #startWaiting(): void {
+    while (this.#waiting.length > 0 && this.#start(this.#waiting[0]!)) this.#waiting.shift();
+  }
+
   #collect(index: number): void {
     const queue = this.queues[index];
     if (queue === undefined || this.#broken !== null) return;
     try {
       queue.collect();
-      while (this.#waiting.length > 0 && this.#start(this.#waiting[0]!)) this.#waiting.shift();
+      this.#startWaiting();
     } catch (error) {
       this.#giveUp(error instanceof Error ? error : new DriverError(String(error)));
     }
@@ -553,6 +577,10 @@ class PendingRequest implements RequestNote {
 
   failed(reason: Error): void {
     this.reject(reason);
+  }
+
+  lost(): void {
+    this.#driver.lost(this);
   }
 }
 

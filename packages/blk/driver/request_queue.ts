@@ -15,6 +15,8 @@ export interface RequestNote {
   settled(status: number): void;
   /** The device was given up before it answered. Instead of `settled`. */
   failed(reason: Error): void;
+  /** The queue was reset before the device answered; submit it again. Instead of `settled`. */
+  lost(): void;
 }
 
 /** What a request queue must know of the device. */
@@ -42,7 +44,8 @@ export class BlkRequestQueue {
   readonly #session: DriverSession;
   readonly #limits: RequestQueueLimits;
   readonly #list = new BufferList();
-  readonly #queue: DriverQueue;
+  #queue: DriverQueue;
+  #closed = false;
   readonly #region: MemoryRegion;
   /** Offset of the slots in their region. */
   readonly #slots: number;
@@ -133,7 +136,7 @@ export class BlkRequestQueue {
     writes: boolean = type === VIRTIO_BLK_T_IN,
     note: RequestNote | null = null,
   ): number {
-    if (this.#freeCount === 0) return -1;
+    if (this.#freeCount === 0 || this.#closed) return -1;
     const slot = this.#free[this.#freeCount - 1]!;
     const { view } = this.#region;
     const at = this.#slots + slot * SLOT_SIZE;
@@ -204,11 +207,7 @@ export class BlkRequestQueue {
    */
   collect(): void {
     do {
-      for (let token = this.#next(); token >= 0; token = this.#next()) {
-        const at = (this.#stashStart + this.#stashCount++) % this.#stash.length;
-        this.#stash[at] = token;
-        this.#stashStatus[at] = this.status;
-      }
+      for (let token = this.#next(); token >= 0; token = this.#next()) this.#keep(token);
     } while (this.#queue.enableInterrupts());
   }
 
@@ -237,10 +236,42 @@ export class BlkRequestQueue {
     for (const note of notes) note?.failed(reason);
   }
 
+  /**
+   * Resets the queue (2.6.1) and opens it again.
+   *
+   * @throws {DriverError} If VIRTIO_F_RING_RESET was not negotiated, or the device does not finish.
+   */
+  async reset(): Promise<void> {
+    this.publish();
+    this.#closed = true;
+    const lost = await this.#session.resetQueue(this.index, this.#queue.size);
+    this.#queue = this.#session.queue(this.index);
+    this.#closed = false;
+    for (const slot of lost) {
+      const note = this.#notes[slot]!;
+      this.#notes[slot] = null;
+      this.#busy[slot] = 0;
+      if (note === null) {
+        this.status = NO_STATUS;
+        this.#keep(slot);
+      } else {
+        this.#free[this.#freeCount++] = slot;
+        note.lost();
+      }
+    }
+    this.collect();
+  }
+
   /** Gives the memory back, after a reset of the device. */
   release(): void {
     this.#session.dma.free(this.#slotAddress);
     if (this.#tableAddress !== 0) this.#session.dma.free(this.#tableAddress);
+  }
+
+  #keep(token: number): void {
+    const at = (this.#stashStart + this.#stashCount++) % this.#stash.length;
+    this.#stash[at] = token;
+    this.#stashStatus[at] = this.status;
   }
 
   /** The next used request without a note; its slot stays taken. */
