@@ -1,15 +1,17 @@
 /** A driver's end without a transport, and a driver that cuts its requests as a test wants them. Not published. */
 import {
+  ConfigSpace,
   CORE_FEATURES,
   type Device,
   DeviceState,
   type FeatureSet,
+  QueueDevice,
   VIRTIO_F_VERSION_1,
   VIRTIO_STATUS_DEVICE_NEEDS_RESET,
 } from "@virtio/device";
 import { type DriverInterrupts, DriverSession, type DriverTransport } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
-import type { QueueConfig } from "@virtio/vring";
+import type { Chain, QueueConfig } from "@virtio/vring";
 import { BufferList, DmaPool, type DriverQueue } from "@virtio/vring/driver";
 
 /** A driver's transport right on a `DeviceState`, with a log of what passed. */
@@ -263,6 +265,48 @@ export class RawDriver {
         this.#waiting.delete(token);
       }
     } while (queue.enableInterrupts());
+  }
+}
+
+/** A request as a device finds it. */
+export interface SeenRequest {
+  readonly type: number;
+  readonly reserved: number;
+  readonly sector: bigint;
+  /** Device-readable bytes after the header. */
+  readonly out: Uint8Array;
+  /** Device-writable bytes before the status. */
+  readonly in: number;
+}
+
+/** A block device that writes down what the driver sends, and answers as the test says: data of zeroes, and a status. */
+export class SpyDevice extends QueueDevice {
+  readonly seen: SeenRequest[] = [];
+  /** The status of the next answers. */
+  status: (request: SeenRequest) => number = () => 0;
+
+  constructor(features: FeatureSet, setUp: (view: DataView) => void = () => {}) {
+    const config = new ConfigSpace(96, () => true);
+    config.view.setUint32(0, 2048, true);
+    setUp(config.view);
+    super({ type: 2, features, queueSizes: [128], config });
+  }
+
+  protected override handle(chain: Chain): void {
+    chain.writer.reserveTail(1);
+    const bytes = new Uint8Array(chain.readable);
+    chain.reader.read(bytes);
+    const view = new DataView(bytes.buffer);
+    const request: SeenRequest = {
+      type: view.getUint32(0, true),
+      reserved: view.getUint32(4, true),
+      sector: view.getBigUint64(8, true),
+      out: bytes.subarray(16),
+      in: chain.writer.remaining,
+    };
+    this.seen.push(request);
+    chain.writer.fill(0, chain.writer.remaining);
+    chain.writer.writeTailU8(this.status(request));
   }
 }
 

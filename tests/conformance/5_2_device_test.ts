@@ -1,0 +1,438 @@
+/** Virtio 1.4, 5.2.6.2: what a block device does. */
+import { type BlkBackend, BlkDevice, type BlkDeviceOptions } from "@virtio/blk";
+import * as blk from "@virtio/blk";
+import { FileBackend } from "@virtio/blk/file";
+import { MemoryBackend } from "@virtio/blk/memory";
+import { OverlayBackend } from "@virtio/blk/overlay";
+import { assert, assertEquals } from "@std/assert";
+import { assertSame, pattern } from "../../packages/blk/backends/backend_testing.ts";
+import { LaterBackend } from "../../packages/blk/backends/later_testing.ts";
+import { ranges, RawDriver, turns } from "../../packages/blk/testing.ts";
+
+const {
+  BlkConfigOffset: at,
+  VIRTIO_BLK_S_IOERR: IOERR,
+  VIRTIO_BLK_S_OK: OK,
+  VIRTIO_BLK_S_UNSUPP: UNSUPP,
+} = blk;
+const SIZE = 2 ** 20;
+const SECTORS = SIZE / 512;
+const CACHE = blk.VIRTIO_BLK_F_FLUSH | blk.VIRTIO_BLK_F_CONFIG_WCE;
+
+async function inFolder(action: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await action(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** Every back end, over the same zeroed disk. */
+async function eachBackend(
+  action: (backend: BlkBackend, name: string) => Promise<void>,
+): Promise<void> {
+  await action(new MemoryBackend(SIZE), "sparse memory");
+  await action(new MemoryBackend(new Uint8Array(SIZE)), "given memory");
+  await action(new LaterBackend(new MemoryBackend(SIZE)), "later");
+  await action(new OverlayBackend(new MemoryBackend(pattern(SIZE, 7))), "overlay");
+  await inFolder(async (folder) => {
+    for (const mode of ["sync", "async"] as const) {
+      for (const holes of [true, false]) {
+        const path = `${folder}/${mode}-${holes}`;
+        const backend = FileBackend.open(path, { create: true, size: SIZE, mode, holes });
+        await action(backend, `file, ${mode}, holes ${holes}`);
+        await backend.close();
+      }
+    }
+  });
+}
+
+/** A back end that writes down writes and flushes. */
+function logged(backend: MemoryBackend): { backend: MemoryBackend; log: string[] } {
+  const log: string[] = [];
+  const { write, writeZeroes } = backend;
+  backend.write = (...args) => {
+    log.push("write");
+    write.apply(backend, args);
+  };
+  backend.writeZeroes = (...args) => {
+    log.push("zero");
+    writeZeroes.apply(backend, args);
+  };
+  backend.flush = () => void log.push("flush");
+  return { backend, log };
+}
+
+Deno.test("5.2.6.2-D1 5.2.6.2-D2: the capacity can change while the device works, and the driver is notified", async () => {
+  const device = new BlkDevice({ backend: new MemoryBackend(SIZE) });
+  const driver = await RawDriver.open(device);
+  const { transport } = driver;
+  const request = { type: blk.VIRTIO_BLK_T_IN, sector: BigInt(SECTORS), in: 512 };
+  assertEquals((await driver.request(request)).status, IOERR);
+  const before = transport.configGeneration();
+  await device.resize(SIZE + 512);
+  assertEquals(transport.configInterrupts, 1);
+  assert(transport.configGeneration() !== before);
+  assertEquals(transport.readConfig(at.capacity, 4), SECTORS + 1);
+  assertEquals((await driver.request(request)).status, OK);
+  await device.resize(512);
+  assertEquals(transport.configInterrupts, 2);
+  assertEquals((await driver.request(request)).status, IOERR);
+});
+
+Deno.test("5.2.6.2-D3: a device that offers RO fails writes with IOERR and writes nothing, negotiated or not", async () => {
+  for (const later of [false, true]) {
+    const bytes = pattern(SIZE, 1);
+    const memory = new MemoryBackend(bytes);
+    const backend = later ? new LaterBackend(memory) : memory;
+    const device = new BlkDevice({ backend, readonly: true });
+    for (const wanted of [blk.VIRTIO_BLK_F_RO, 0n, CACHE]) {
+      const driver = await RawDriver.open(device, { wanted });
+      for (const out of [new Uint8Array(512), new Uint8Array(8192)]) {
+        const answer = await driver.request({ type: blk.VIRTIO_BLK_T_OUT, sector: 1n, out });
+        assertEquals(answer.status, IOERR);
+      }
+      assertSame(bytes, pattern(SIZE, 1));
+      await driver.session.reset();
+    }
+  }
+});
+
+Deno.test("5.2.6.2-D4 5.2.6.2-D5: an unknown flag makes discard, secure erase and write zeroes UNSUPP, and so does unmap in a discard", async () => {
+  for (const later of [false, true]) {
+    const bytes = pattern(SIZE, 1);
+    const memory = new MemoryBackend(bytes);
+    const backend = later ? new LaterBackend(memory) : memory;
+    const device = new BlkDevice({
+      backend,
+      writeZeroes: { maxSegments: 4 },
+      secureErase: { maxSegments: 4 },
+    });
+    const driver = await RawDriver.open(device);
+    const types: [number, number[]][] = [
+      [blk.VIRTIO_BLK_T_DISCARD, [1]],
+      [blk.VIRTIO_BLK_T_SECURE_ERASE, []],
+      [blk.VIRTIO_BLK_T_WRITE_ZEROES, []],
+    ];
+    for (const [type, more] of types) {
+      const unknown = Array.from({ length: 31 }, (_, i) => 2 ** (i + 1));
+      for (const flags of [...more, ...unknown, 0xffffffff, 0xfffffffe]) {
+        // In the last range: the good ones before it must not be acted on either.
+        const out = ranges(
+          { sector: 0, sectors: 1 },
+          { sector: 1, sectors: 1 },
+          { sector: 2, sectors: 1, flags },
+        );
+        assertEquals((await driver.request({ type, out })).status, UNSUPP);
+      }
+    }
+    assertSame(bytes, pattern(SIZE, 1));
+  }
+});
+
+Deno.test("5.2.6.2-D6: a discard gives the storage of its range back", async () => {
+  const backend = new MemoryBackend(SIZE);
+  const driver = await RawDriver.open(new BlkDevice({ backend }));
+  await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: pattern(262144, 1) });
+  assertEquals(backend.allocated, 262144);
+  const out = ranges({ sector: 128, sectors: 256 });
+  assertEquals((await driver.request({ type: blk.VIRTIO_BLK_T_DISCARD, out })).status, OK);
+  assertEquals(backend.allocated, 131072);
+});
+
+Deno.test("5.2.6.2-D7: write zeroes with unmap gives storage back where the back end says that it can", async () => {
+  await inFolder(async (folder) => {
+    const path = `${folder}/disk`;
+    const backend = FileBackend.open(path, { create: true, size: SIZE });
+    if (!backend.writeZeroesMayUnmap) return await backend.close(); // this host has no holes
+    const driver = await RawDriver.open(new BlkDevice({ backend }));
+    await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: pattern(SIZE, 1) });
+    await driver.request({ type: blk.VIRTIO_BLK_T_FLUSH });
+    const full = (await Deno.stat(path)).blocks!;
+    const zero = async (flags: number): Promise<number> => {
+      const out = ranges({ sector: 256, sectors: 512, flags });
+      const type = blk.VIRTIO_BLK_T_WRITE_ZEROES;
+      assertEquals((await driver.request({ type, out })).status, OK);
+      await driver.request({ type: blk.VIRTIO_BLK_T_FLUSH });
+      return (await Deno.stat(path)).blocks!;
+    };
+    assertEquals(await zero(0), full, "without unmap the space is kept");
+    assertEquals(await zero(1), full - 512);
+    await backend.close();
+  });
+});
+
+Deno.test("5.2.6.2-D8: after write zeroes the ranges read as zeroes, with unmap and without, and nothing else changes", async () => {
+  await eachBackend(async (backend, name) => {
+    const driver = await RawDriver.open(
+      new BlkDevice({ backend, writeZeroes: { maxSegments: 4 } }),
+    );
+    const expected = pattern(SIZE, 3);
+    const wrote = await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: expected.slice() });
+    assertEquals(wrote.status, OK, name);
+    for (const [flags, sector] of [[0, 7], [1, 300], [0, 1000], [1, 1500]] as const) {
+      const sectors = 200;
+      const out = ranges({ sector, sectors, flags }, { sector: 2000, sectors: 48, flags });
+      const answer = await driver.request({ type: blk.VIRTIO_BLK_T_WRITE_ZEROES, out });
+      assertEquals(answer.status, OK, name);
+      expected.fill(0, sector * 512, (sector + sectors) * 512);
+      expected.fill(0, 2000 * 512);
+    }
+    const read = await driver.request({ type: blk.VIRTIO_BLK_T_IN, in: SIZE });
+    assertSame(read.data, expected);
+  });
+});
+
+Deno.test("5.2.6.2-D9: write_zeroes_may_unmap is set if and only if write zeroes can give storage back", async () => {
+  const field = (backend: BlkBackend, options: Partial<BlkDeviceOptions> = {}): number =>
+    new BlkDevice({ backend, ...options }).config.read(at.write_zeroes_may_unmap, 1);
+  assertEquals(field(new MemoryBackend(SIZE)), 1);
+  assertEquals(field(new MemoryBackend(new Uint8Array(SIZE))), 0);
+  assertEquals(field(new LaterBackend(new MemoryBackend(SIZE))), 1);
+  assertEquals(field(new OverlayBackend(new MemoryBackend(SIZE))), 1);
+  // Where write zeroes is not offered, nothing can result from it.
+  assertEquals(field(new MemoryBackend(SIZE), { writeZeroes: false }), 0);
+  assertEquals(field(new MemoryBackend(SIZE), { readonly: true }), 0);
+  await inFolder(async (folder) => {
+    for (const holes of [true, false]) {
+      const path = `${folder}/${holes}`;
+      const backend = FileBackend.open(path, { create: true, size: SIZE, holes });
+      const { blocks } = await Deno.stat(path);
+      assertEquals(field(backend), backend.writeZeroesMayUnmap ? 1 : 0);
+      if (!holes) {
+        assertEquals(field(backend), 0);
+        const driver = await RawDriver.open(new BlkDevice({ backend }));
+        await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: pattern(65536, 1) });
+        await backend.flush();
+        const full = (await Deno.stat(path)).blocks!;
+        assert(full > blocks!);
+        const out = ranges({ sector: 0, sectors: 128, flags: 1 });
+        await driver.request({ type: blk.VIRTIO_BLK_T_WRITE_ZEROES, out });
+        await backend.flush();
+        assertEquals((await Deno.stat(path)).blocks, full);
+      }
+      await backend.close();
+    }
+  });
+});
+
+Deno.test("5.2.6.2-D10: the driver is notified when write_zeroes_may_unmap changes", async () => {
+  const backend = new MemoryBackend(SIZE);
+  let can = true;
+  Object.defineProperty(backend, "writeZeroesMayUnmap", { get: () => can });
+  const { transport } = await RawDriver.open(new BlkDevice({ backend }));
+  assertEquals(transport.readConfig(at.write_zeroes_may_unmap, 1), 1);
+  const before = transport.configGeneration();
+  can = false;
+  backend.onChange!();
+  assertEquals(transport.readConfig(at.write_zeroes_may_unmap, 1), 0);
+  assertEquals(transport.configInterrupts, 1);
+  assert(transport.configGeneration() !== before);
+});
+
+Deno.test("5.2.6.2-D11: case 1: without FLUSH and CONFIG_WCE each write is committed before it completes", async () => {
+  const { backend, log } = logged(new MemoryBackend(SIZE));
+  const driver = await RawDriver.open(new BlkDevice({ backend }), { wanted: 0n });
+  for (let i = 0; i < 3; i++) {
+    await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: new Uint8Array(1024) });
+    assertEquals(log.splice(0), ["write", "flush"]);
+  }
+  const zeroes = await RawDriver.open(new BlkDevice({ backend }), {
+    wanted: blk.VIRTIO_BLK_F_WRITE_ZEROES,
+  });
+  const out = ranges({ sector: 0, sectors: 1 });
+  await zeroes.request({ type: blk.VIRTIO_BLK_T_WRITE_ZEROES, out });
+  assertEquals(log.splice(0), ["zero", "flush"]);
+});
+
+Deno.test("5.2.6.2-D11: case 2: while writeback is 0 each write is committed before it completes, while it is 1 none has to be", async () => {
+  for (const wanted of [CACHE, blk.VIRTIO_BLK_F_CONFIG_WCE]) {
+    const { backend, log } = logged(new MemoryBackend(SIZE));
+    const driver = await RawDriver.open(new BlkDevice({ backend }), { wanted });
+    const write = async (): Promise<string[]> => {
+      const answer = await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: new Uint8Array(512) });
+      assertEquals(answer.status, OK);
+      return log.splice(0);
+    };
+    driver.transport.writeConfig(at.writeback, 1, 0);
+    assertEquals(await write(), ["write", "flush"]);
+    driver.transport.writeConfig(at.writeback, 1, 1);
+    assertEquals(await write(), ["write"]);
+    driver.transport.writeConfig(at.writeback, 1, 0);
+    assertEquals(await write(), ["write", "flush"]);
+  }
+});
+
+Deno.test("5.2.6.2-D11: case 2, later: the write completes only when the commit has", async () => {
+  const backend = new LaterBackend(new MemoryBackend(SIZE));
+  const driver = await RawDriver.open(new BlkDevice({ backend, cache: "writethrough" }));
+  backend.hold();
+  const { answer } = driver.submit({ type: blk.VIRTIO_BLK_T_OUT, out: new Uint8Array(512) });
+  let completed = false;
+  const done = answer.then(() => completed = true);
+  await turns();
+  assertEquals(backend.log, ["write"]);
+  backend.release(0);
+  await turns();
+  assertEquals(backend.log, ["write", "flush"]);
+  assert(!completed, "reported before it was committed");
+  backend.release();
+  await done;
+});
+
+Deno.test("5.2.6.2-D11: a write whose commit fails is an error", async () => {
+  for (const later of [false, true]) {
+    const memory = new MemoryBackend(SIZE);
+    const backend = later ? new LaterBackend(memory) : memory;
+    memory.flush = () => {
+      throw new Error("no power");
+    };
+    const driver = await RawDriver.open(new BlkDevice({ backend }), { wanted: 0n });
+    const answer = await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: new Uint8Array(512) });
+    assertEquals(answer.status, IOERR);
+  }
+});
+
+Deno.test("5.2.6.2-D11: case 3: a flush commits every write that was completed before it was sent, and completes after", async () => {
+  const backend = new LaterBackend(new MemoryBackend(SIZE));
+  const driver = await RawDriver.open(new BlkDevice({ backend }));
+  const out = new Uint8Array(512);
+  await Promise.all(
+    [0n, 1n, 2n].map((sector) => driver.request({ type: blk.VIRTIO_BLK_T_OUT, sector, out })),
+  );
+  assertEquals(backend.log.splice(0), ["write", "write", "write"]);
+  backend.hold();
+  let completed = false;
+  const done = driver.request({ type: blk.VIRTIO_BLK_T_FLUSH }).then((answer) => {
+    completed = true;
+    assertEquals(answer.status, OK);
+  });
+  await turns();
+  assertEquals(backend.log, ["flush"]);
+  assert(!completed);
+  backend.release();
+  await done;
+});
+
+Deno.test("5.2.6.2-D11: a flush of a file reaches the host's disk: fdatasync is called, after the writes and before the answer", async () => {
+  await inFolder(async (folder) => {
+    const calls: string[] = [];
+    const prototype = Deno.FsFile.prototype;
+    const { syncData, syncDataSync, write, writeSync } = prototype;
+    prototype.syncData = function () {
+      calls.push("sync");
+      return syncData.call(this);
+    };
+    prototype.syncDataSync = function () {
+      calls.push("sync");
+      syncDataSync.call(this);
+    };
+    prototype.write = function (bytes) {
+      calls.push("write");
+      return write.call(this, bytes);
+    };
+    prototype.writeSync = function (bytes) {
+      calls.push("write");
+      return writeSync.call(this, bytes);
+    };
+    try {
+      for (const mode of ["sync", "async"] as const) {
+        const path = `${folder}/${mode}`;
+        const backend = FileBackend.open(path, { create: true, size: SIZE, mode });
+        const driver = await RawDriver.open(new BlkDevice({ backend }));
+        calls.length = 0;
+        await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: pattern(512, 1) });
+        assertEquals(calls, ["write"]);
+        assertEquals((await driver.request({ type: blk.VIRTIO_BLK_T_FLUSH })).status, OK);
+        assertEquals(calls, ["write", "sync"]);
+        driver.transport.writeConfig(at.writeback, 1, 0);
+        await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: pattern(512, 1) });
+        assertEquals(calls, ["write", "sync", "write", "sync"]);
+        await backend.close();
+      }
+    } finally {
+      Object.assign(prototype, { syncData, syncDataSync, write, writeSync });
+    }
+  });
+});
+
+Deno.test("5.2.6.2-D12: without FLUSH offered, writes complete without being committed", async () => {
+  const { backend, log } = logged(new MemoryBackend(SIZE));
+  const device = new BlkDevice({ backend, cache: "unsafe" });
+  assertEquals(device.features & CACHE, 0n);
+  const driver = await RawDriver.open(device);
+  const answer = await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: new Uint8Array(512) });
+  assertEquals(answer.status, OK);
+  assertEquals(log, ["write"]);
+});
+
+Deno.test("5.2.6.2-D13 5.2.6.2-D14: LIFETIME is offered if and only if the storage has lifetime metrics", async () => {
+  const lifetime = { preEolInfo: 1, estimateTypeA: 3, estimateTypeB: 11 };
+  for (const answer of [() => lifetime, () => Promise.resolve(lifetime)]) {
+    const memory = new MemoryBackend(SIZE);
+    const later = answer() instanceof Promise;
+    const backend = Object.assign(later ? new LaterBackend(memory) : memory, { lifetime: answer });
+    const device = new BlkDevice({ backend });
+    assert((device.features & blk.VIRTIO_BLK_F_LIFETIME) !== 0n);
+    const driver = await RawDriver.open(device);
+    const { status, used, data } = await driver.request({
+      type: blk.VIRTIO_BLK_T_GET_LIFETIME,
+      in: 6,
+      cuts: { readable: [3], writable: [1, 2, 2] },
+    });
+    assertEquals([status, used], [OK, 7]);
+    assertEquals([...data], [1, 0, 3, 0, 11, 0]);
+    const short = await driver.request({ type: blk.VIRTIO_BLK_T_GET_LIFETIME, in: 5 });
+    assertEquals(short.status, IOERR);
+  }
+  await eachBackend(async (backend, name) => {
+    const device = new BlkDevice({ backend });
+    assertEquals(device.features & blk.VIRTIO_BLK_F_LIFETIME, 0n, name);
+    const driver = await RawDriver.open(device);
+    const answer = await driver.request({ type: blk.VIRTIO_BLK_T_GET_LIFETIME, in: 6 });
+    assertEquals(answer.status, UNSUPP, name);
+  });
+});
+
+Deno.test("5.2.6.2-D15: reserved values of the lifetime are not sent", async () => {
+  const good = { preEolInfo: 1, estimateTypeA: 1, estimateTypeB: 1 };
+  const bad = [
+    { ...good, preEolInfo: 4 },
+    { ...good, estimateTypeA: 12 },
+    { ...good, estimateTypeB: 12 },
+    { ...good, estimateTypeB: 0xffff },
+    { ...good, preEolInfo: -1 },
+    { ...good, estimateTypeA: 1.5 },
+  ];
+  for (const lifetime of bad) {
+    for (const later of [false, true]) {
+      const memory = new MemoryBackend(SIZE);
+      const backend = Object.assign(later ? new LaterBackend(memory) : memory, {
+        lifetime: () => later ? Promise.resolve(lifetime) : lifetime,
+      });
+      const errors: unknown[] = [];
+      const device = new BlkDevice({ backend, onError: (error) => errors.push(error) });
+      const driver = await RawDriver.open(device);
+      const answer = await driver.request({ type: blk.VIRTIO_BLK_T_GET_LIFETIME, in: 6 });
+      assertEquals(answer.status, IOERR);
+      assertEquals([...answer.data], [0, 0, 0, 0, 0, 0]);
+      assertEquals(errors.length, 1);
+    }
+  }
+});
+
+Deno.test("5.2.6.2-D16: zone requests are UNSUPP", async () => {
+  for (const later of [false, true]) {
+    const memory = new MemoryBackend(pattern(SIZE, 1));
+    const device = new BlkDevice({ backend: later ? new LaterBackend(memory) : memory });
+    const driver = await RawDriver.open(device);
+    // APPEND, REPORT, OPEN, CLOSE, FINISH, RESET, RESET_ALL.
+    for (const type of [15, 16, 18, 20, 22, 24, 26]) {
+      const answer = await driver.request({ type, out: new Uint8Array(512), in: 512 });
+      assertEquals(answer.status, UNSUPP, `type ${type}`);
+    }
+    const read = await driver.request({ type: blk.VIRTIO_BLK_T_IN, in: SIZE });
+    assertSame(read.data, pattern(SIZE, 1));
+  }
+});
