@@ -13,6 +13,9 @@ export class ConfigSpace {
   readonly #onWrite: ((offset: number, bytes: Uint8Array) => boolean) | null;
   #generation = 0;
   #listener: (() => void) | null = null;
+  /** While held: the bytes as they will be. */
+  #next: DataView | null = null;
+  #pending = false;
 
   /**
    * @param size Bytes.
@@ -32,14 +35,44 @@ export class ConfigSpace {
 
   /**
    * Changes fields on the device's behalf: bumps the generation and has the driver told (a configuration change
-   * notification, 3.2.1).
+   * notification, 3.2.1). While the device is suspended both wait until it runs again (3.4.2).
    *
-   * @param change Writes to `view`.
+   * @param change Writes to the view that it is given.
    */
   update(change: (view: DataView) => void): void {
+    if (this.#next !== null) {
+      change(this.#next);
+      this.#pending = true;
+      return;
+    }
     change(this.view);
     this.#generation = (this.#generation + 1) >>> 0;
     this.#listener?.();
+  }
+
+  /** Whether updates wait for `release`. */
+  get pending(): boolean {
+    return this.#pending;
+  }
+
+  /** Keeps the bytes as they are, whatever is updated, until `release`. Called by `DeviceState`. */
+  hold(): void {
+    this.#next ??= new DataView(this.bytes.slice().buffer);
+  }
+
+  /**
+   * Makes the updates that waited. The caller tells the driver.
+   *
+   * @returns Whether there were any.
+   */
+  release(): boolean {
+    const next = this.#next;
+    this.#next = null;
+    if (next === null || !this.#pending) return false;
+    this.#pending = false;
+    this.bytes.set(new Uint8Array(next.buffer));
+    this.#generation = (this.#generation + 1) >>> 0;
+    return true;
   }
 
   /** Who is told of updates: `DeviceState`. There is one. */

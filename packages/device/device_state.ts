@@ -15,7 +15,7 @@ import {
   VIRTIO_F_VERSION_1,
 } from "./features.ts";
 import { QueueSetup } from "./queue_setup.ts";
-import { checkSaved, type SavedDevice } from "./saved_device.ts";
+import { checkPosition, checkSaved, hasQueues, type SavedDevice } from "./saved_device.ts";
 import {
   VIRTIO_STATUS_ACKNOWLEDGE,
   VIRTIO_STATUS_DEVICE_NEEDS_RESET,
@@ -66,7 +66,9 @@ export class DeviceState {
   /** The last status that was written while a reset was draining. */
   #deferredStatus = 0;
   #configChanged = false;
-  /** Queues that are draining because the driver disabled or reset them. */
+  /** Queues that are draining, whatever for. A device is asked once to stop a queue. */
+  readonly #stopping: Set<number> = new Set();
+  /** Those that the driver disabled or reset. */
   readonly #ending: Set<number> = new Set();
   /** Drains under way. */
   readonly #draining: Set<Promise<unknown>> = new Set();
@@ -160,10 +162,11 @@ export class DeviceState {
 
   #finishNegotiation(): void {
     const accepted = this.#accepted;
-    if (
-      (accepted & ~this.offered) !== 0n || (accepted & VIRTIO_F_VERSION_1) === 0n ||
-      !(this.device.accepts?.(accepted) ?? true)
-    ) {
+    if ((accepted & ~this.offered) !== 0n || (accepted & VIRTIO_F_VERSION_1) === 0n) return;
+    try {
+      if (!(this.device.accepts?.(accepted) ?? true)) return;
+    } catch (error) {
+      this.fail(error);
       return;
     }
     this.#negotiated = accepted;
@@ -213,6 +216,10 @@ export class DeviceState {
   }
 
   #startQueue(index: number): void {
+    this.device.startQueue(index, this.#openQueue(index));
+  }
+
+  #openQueue(index: number): Queue {
     const setup = this.queues[index]!;
     if (setup.size > setup.maxSize) {
       throw new VirtqueueError(
@@ -220,8 +227,7 @@ export class DeviceState {
         `Queue ${index} was given ${setup.size} entries; it can have ${setup.maxSize}`,
       );
     }
-    const queue = openQueue(this.#options.memory, setup.config(), this.#negotiated);
-    this.device.startQueue(index, queue);
+    return openQueue(this.#options.memory, setup.config(), this.#negotiated);
   }
 
   /** The driver enables a queue. After DRIVER_OK only with VIRTIO_F_RING_RESET (2.6.1.2). */
@@ -232,10 +238,12 @@ export class DeviceState {
       setup.enabled = (this.#status & VIRTIO_STATUS_SUSPEND) === 0;
       return;
     }
-    if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n || !this.live) return;
+    if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n) return;
+    if (this.#activation === null || this.#suspending) return;
     setup.enabled = true;
     try {
-      this.#startQueue(index);
+      if (this.#paused) this.#parked[index] = this.#openQueue(index);
+      else this.#startQueue(index);
     } catch (error) {
       this.fail(error);
       return;
@@ -259,30 +267,32 @@ export class DeviceState {
 
   #endQueue(index: number): void {
     const setup = this.queues[index];
-    // A device is asked once to stop a queue, however often the driver says so meanwhile.
     if (setup === undefined || this.#ending.has(index)) return;
-    const done = (): void => {
-      this.#ending.delete(index);
-      if (setup.resetting) setup.reset();
-      else setup.enabled = false;
-    };
-    if (!setup.enabled || this.#activation === null) {
-      done();
-      return;
-    }
-    if (this.#parked[index] !== null) {
+    if (!setup.enabled || this.#activation === null || this.#parked[index] !== null) {
       this.#parked[index] = null;
-      done();
+      this.#queueEnded(index);
       return;
     }
     this.#ending.add(index);
-    this.#drain([index], done);
+    // One that drains for a suspend ends with that.
+    if (!this.#stopping.has(index)) this.#drain([index], () => this.#queueEnded(index));
+  }
+
+  #queueEnded(index: number): void {
+    this.#ending.delete(index);
+    const setup = this.queues[index]!;
+    if (setup.resetting) setup.reset();
+    else setup.enabled = false;
   }
 
   /** The driver kicked a queue. An index beyond the queues, and a kick before DRIVER_OK, are ignored. */
   notify(index: number): void {
     if (!this.live || !(this.queues[index]?.enabled)) return;
-    this.device.notify(index);
+    try {
+      this.device.notify(index);
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   /** The driver reads the device's configuration. Allowed at any time (2.5.2). */
@@ -294,7 +304,11 @@ export class DeviceState {
   writeConfig(offset: number, size: 1 | 2 | 4, value: number): void {
     if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) return;
     if ((this.#status & VIRTIO_STATUS_SUSPEND) !== 0 || this.#resetting !== null) return;
-    this.device.config.write(offset, size, value);
+    try {
+      this.device.config.write(offset, size, value);
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   /** Changes with the configuration. */
@@ -332,6 +346,7 @@ export class DeviceState {
     this.#paused = false;
     this.#suspending = false;
     this.#parked.fill(null);
+    this.#stopping.clear();
     this.#ending.clear();
     let stopped: void | Promise<void> = undefined;
     try {
@@ -356,6 +371,7 @@ export class DeviceState {
       this.#accepted = 0n;
       this.#negotiated = 0n;
       this.#configChanged = false;
+      this.device.config.release();
       for (const setup of this.queues) setup.reset();
       this.#options.onReset?.();
       const deferred = this.#deferredStatus;
@@ -376,8 +392,16 @@ export class DeviceState {
     work.then(() => this.#draining.delete(work));
   }
 
-  /** Takes queues back from the device, and calls `done` when all are drained, unless a reset came first. */
-  #drain(indexes: readonly number[], done: (queues: Queue[]) => void): void {
+  /**
+   * Takes queues back from the device, and calls `done` when all are drained, unless a reset came first.
+   *
+   * @param others Drains to wait for as well.
+   */
+  #drain(
+    indexes: readonly number[],
+    done: (queues: Queue[]) => void,
+    others: readonly Promise<unknown>[] = [],
+  ): void {
     const life = this.#life;
     let stopped: (Queue | Promise<Queue>)[];
     try {
@@ -386,13 +410,17 @@ export class DeviceState {
       this.fail(error);
       return;
     }
-    if (stopped.every((queue) => !(queue instanceof Promise))) {
-      done(stopped as Queue[]);
+    if (others.length === 0 && stopped.every((queue) => !(queue instanceof Promise))) {
+      // Stopping flushes, which interrupts, and an interrupt may reset.
+      if (life === this.#life) done(stopped as Queue[]);
       return;
     }
-    const all = Promise.all(stopped).then(
-      (queues) => {
-        if (life === this.#life) done(queues);
+    if (life === this.#life) { for (const index of indexes) this.#stopping.add(index); }
+    const all = Promise.all([Promise.all(stopped), ...others]).then(
+      ([queues]) => {
+        if (life !== this.#life) return;
+        for (const index of indexes) this.#stopping.delete(index);
+        done(queues);
       },
       (error) => {
         if (life === this.#life) this.fail(error);
@@ -401,14 +429,18 @@ export class DeviceState {
     this.#track(all);
   }
 
+  /** Takes all queues back. Those that the driver disables or resets meanwhile are not kept. */
   #park(done: () => void): void {
     const indexes = [...this.queues.keys()].filter((index) =>
-      this.queues[index]!.enabled && !this.#ending.has(index) && this.#parked[index] === null
+      this.queues[index]!.enabled && !this.#stopping.has(index) && this.#parked[index] === null
     );
     this.#drain(indexes, (queues) => {
-      indexes.forEach((index, i) => this.#parked[index] = queues[i]!);
+      indexes.forEach((index, i) => {
+        if (this.#ending.has(index)) this.#queueEnded(index);
+        else this.#parked[index] = queues[i]!;
+      });
       done();
-    });
+    }, [...this.#draining]);
   }
 
   #unpark(): void {
@@ -426,16 +458,19 @@ export class DeviceState {
 
   /** 3.4: stop consuming, wait for what is being processed, notify, then show SUSPEND without DRIVER_OK. */
   #suspend(): void {
-    if ((this.#negotiated & VIRTIO_F_SUSPEND) === 0n || !this.live) return;
+    if ((this.#negotiated & VIRTIO_F_SUSPEND) === 0n) return;
+    if (this.#activation === null || this.#suspending) return;
     this.#suspending = true;
     this.#park(() => {
       this.#suspending = false;
       this.#status = (this.#status & ~VIRTIO_STATUS_DRIVER_OK) | VIRTIO_STATUS_SUSPEND;
+      this.device.config.hold();
     });
   }
 
   #resume(): void {
     this.#status = (this.#status & ~VIRTIO_STATUS_SUSPEND) | VIRTIO_STATUS_DRIVER_OK;
+    if (this.device.config.release()) this.#configChanged = true;
     if (this.#paused) return;
     try {
       this.#unpark();
@@ -492,7 +527,7 @@ export class DeviceState {
       type: this.device.type,
       status: this.#status,
       accepted: this.#accepted,
-      configChanged: this.#configChanged,
+      configChanged: this.#configChanged || this.device.config.pending,
       queues: this.queues.map((setup, index) =>
         setup.save(this.#parked[index]?.snapshot().position ?? null)
       ),
@@ -511,7 +546,7 @@ export class DeviceState {
     if (this.#status !== 0 || this.#activation !== null) {
       throw new TypeError("Cannot restore into a device that was used: make a fresh one");
     }
-    checkSaved(saved, this.device.type, this.offered, this.queues.length);
+    checkSaved(saved, this.device.type, this.queues.length);
     const setups = this.queues;
     try {
       saved.queues.forEach((queue, index) => setups[index]!.restore(queue));
@@ -525,9 +560,7 @@ export class DeviceState {
       if (saved.device !== null) this.device.restore?.(saved.device);
       this.#restoreQueues(saved);
     } catch (error) {
-      this.#activation = null;
-      this.device.stop();
-      this.#parked.fill(null);
+      if (this.#activation !== null) this.#stopDevice();
       this.#accepted = this.#negotiated = 0n;
       this.#status = 0;
       for (const setup of setups) setup.reset();
@@ -536,18 +569,17 @@ export class DeviceState {
     this.#status = saved.status;
     this.#configChanged = saved.configChanged;
     this.#paused = this.#activation !== null;
+    if ((saved.status & VIRTIO_STATUS_SUSPEND) !== 0) this.device.config.hold();
   }
 
   #restoreQueues(saved: SavedDevice): void {
-    const running = VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_SUSPEND;
-    if (
-      (saved.status & running) === 0 || (saved.status & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0
-    ) return;
+    for (const queue of saved.queues) checkPosition(queue, saved.status);
+    if (!hasQueues(saved.status)) return;
     const { memory } = this.#options;
     memory.refresh();
     this.device.start(this.#activate());
     saved.queues.forEach((queue, index) => {
-      if (!queue.enabled || queue.position === null) return;
+      if (queue.position === null) return;
       const setup = this.queues[index]!;
       if (setup.size > setup.maxSize) {
         throw new RangeError(

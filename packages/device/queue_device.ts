@@ -111,7 +111,9 @@ export abstract class QueueDevice implements Device, ChainHandler {
       if (life === this.#life) {
         this.#pending--;
       } else if (--this.#stale === 0) {
-        for (const server of this.#servers) server.open();
+        this.#servers.forEach((server, index) => {
+          if (server.open()) this.#kicked(index);
+        });
       }
     };
     work.then(settled, settled);
@@ -192,7 +194,15 @@ export abstract class QueueDevice implements Device, ChainHandler {
     if (server === undefined) return;
     server.counters.kicks++;
     server.drain();
-    this.kicked(index);
+    this.#kicked(index);
+  }
+
+  #kicked(index: number): void {
+    try {
+      this.kicked(index);
+    } catch (error) {
+      this.#activation?.fail(error);
+    }
   }
 
   /** See `Device.stop`. */

@@ -51,10 +51,12 @@ export class QueueServer {
   #draining = false;
   #stopping = false;
   #busy = false;
+  /** Whether `resume` was called while a chain was being handled: before the device could answer BUSY. */
+  #resumed = false;
   #gated = false;
   #flushScheduled = false;
   #deferred = false;
-  #stopped: ((queue: Queue) => void) | null = null;
+  #stopped: PromiseWithResolvers<Queue> | null = null;
   readonly #flushLater: () => void;
   readonly #drainLater: () => void;
 
@@ -85,11 +87,12 @@ export class QueueServer {
     this.#gated = gated;
   }
 
-  /** Work of an earlier life is settled. */
-  open(): void {
-    if (!this.#gated) return;
+  /** Work of an earlier life is settled. @returns Whether that had been waited for. */
+  open(): boolean {
+    if (!this.#gated) return false;
     this.#gated = false;
     this.drain();
+    return true;
   }
 
   /** Takes no more chains. Returns the queue when nothing of it is in flight. */
@@ -102,7 +105,8 @@ export class QueueServer {
       this.queue = null;
       return queue;
     }
-    return new Promise((resolve) => this.#stopped = resolve);
+    this.#stopped ??= Promise.withResolvers();
+    return this.#stopped.promise;
   }
 
   /** Drops everything in flight, at once. */
@@ -112,13 +116,14 @@ export class QueueServer {
     queue.abandon();
     this.queue = null;
     this.#activation = null;
-    this.#stopped?.(queue);
+    this.#stopped?.resolve(queue);
     this.#stopped = null;
   }
 
   /** The device can take chains again, after `BUSY`. */
   resume(): void {
     this.#busy = false;
+    this.#resumed = true;
     this.drain();
   }
 
@@ -142,7 +147,15 @@ export class QueueServer {
     } finally {
       this.#draining = false;
     }
-    if (this.#stopping) this.#checkStopped();
+    // Reset and started again from inside: what was kicked meanwhile was not looked at.
+    if (this.queue !== queue) this.#drainSoon();
+    else if (this.#stopping) this.#checkStopped();
+  }
+
+  #drainSoon(): void {
+    if (this.#deferred) return;
+    this.#deferred = true;
+    defer(this.#drainLater);
   }
 
   #rounds(queue: Queue, activation: Activation): void {
@@ -154,6 +167,7 @@ export class QueueServer {
         if (chain === null) break;
         this.counters.chains++;
         this.counters.descriptors += chain.descriptors;
+        this.#resumed = false;
         const handled = this.#handler.handleChain(chain, this.#index);
         // The handler may have got the device reset.
         if (this.queue !== queue) return;
@@ -161,21 +175,25 @@ export class QueueServer {
           queue.push(chain);
         } else if (handled === BUSY) {
           queue.undo(chain);
-          this.#busy = true;
+          this.#uncount(chain);
+          if (this.#resumed) this.#drainSoon();
+          else this.#busy = true;
           break;
         } else if (handled !== HOLD) {
           this.#await(chain, handled, activation);
         }
       }
       if (queue.flush()) this.#interrupt(activation);
-      if (this.queue !== queue || this.#stopping || this.#busy) return;
+      if (this.queue !== queue || this.#stopping || this.#busy || this.#deferred) return;
       if (!queue.arm()) return;
     }
     // A driver that runs beside us can keep the queue full for ever; the event loop must turn all the same.
-    if (!this.#deferred) {
-      this.#deferred = true;
-      defer(this.#drainLater);
-    }
+    this.#drainSoon();
+  }
+
+  #uncount(chain: Chain): void {
+    this.counters.chains--;
+    this.counters.descriptors -= chain.descriptors;
   }
 
   #await(chain: Chain, promise: Promise<void>, activation: Activation): void {
@@ -209,7 +227,9 @@ export class QueueServer {
 
   /** Puts the chain that was taken last back. */
   untake(chain: Chain): void {
-    if (chain.owner === ChainOwner.device) this.queue?.undo(chain);
+    if (chain.owner !== ChainOwner.device || this.queue === null) return;
+    this.queue.undo(chain);
+    this.#uncount(chain);
   }
 
   /**
@@ -247,6 +267,6 @@ export class QueueServer {
     if (queue === null || stopped === null || queue.inFlight > 0 || this.#flushScheduled) return;
     this.#stopped = null;
     this.queue = null;
-    stopped(queue);
+    stopped.resolve(queue);
   }
 }

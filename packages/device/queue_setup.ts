@@ -4,8 +4,8 @@ import type { QueueConfig, QueuePosition } from "@virtio/vring";
 export interface SavedQueue {
   /** Entries. */
   readonly size: number;
-  /** Addresses of the descriptor, driver and device area. */
-  readonly addresses: readonly [number, number, number];
+  /** Addresses of the descriptor, driver and device area: all 64 bits that the driver wrote. */
+  readonly addresses: readonly [bigint, bigint, bigint];
   /** Whether the driver enabled it. */
   readonly enabled: boolean;
   /** How far it is; null if it was not live. */
@@ -85,27 +85,36 @@ export class QueueSetup {
   save(position: QueuePosition | null): SavedQueue {
     return {
       size: this.#size,
-      addresses: [this.address(0), this.address(1), this.address(2)],
+      addresses: [this.#bits(0), this.#bits(1), this.#bits(2)],
       enabled: this.enabled,
       position,
     };
   }
 
-  /** @throws {TypeError} If a field has the wrong shape. */
+  #bits(area: QueueArea): bigint {
+    return BigInt(this.#halves[2 * area]!) | (BigInt(this.#halves[2 * area + 1]!) << 32n);
+  }
+
+  /** @throws {TypeError} If a field has the wrong shape; nothing is taken over then. */
   restore(saved: SavedQueue): void {
-    const numbers = [saved.size, ...saved.addresses];
     if (
-      numbers.length !== 4 || typeof saved.enabled !== "boolean" ||
-      numbers.some((n) => !Number.isSafeInteger(n) || n < 0) || saved.size > 0xffff
+      typeof saved !== "object" || saved === null || typeof saved.enabled !== "boolean" ||
+      !Number.isInteger(saved.size) || saved.size < 0 || saved.size > 0xffff ||
+      typeof saved.position !== "object" || !Array.isArray(saved.addresses) ||
+      saved.addresses.length !== 3 || !saved.addresses.every(isAddress)
     ) {
       throw new TypeError("Cannot restore a queue: its saved state is malformed");
     }
     this.#size = saved.size;
     saved.addresses.forEach((address, area) => {
-      this.#halves[2 * area] = address % 0x1_0000_0000;
-      this.#halves[2 * area + 1] = Math.floor(address / 0x1_0000_0000);
+      this.#halves[2 * area] = Number(address & 0xffff_ffffn);
+      this.#halves[2 * area + 1] = Number(address >> 32n);
     });
     this.enabled = saved.enabled;
     this.resetting = false;
   }
+}
+
+function isAddress(value: unknown): boolean {
+  return typeof value === "bigint" && value >= 0n && value < 1n << 64n;
 }
