@@ -220,7 +220,11 @@ for (const [name, make] of kinds) {
       assertEquals(await status(ranges(good, { sector: 2n ** 53n, sectors: 1 })), IOERR);
       for (const flags of [2, 3, 0x80000000, 0xffffffff]) {
         assertEquals(await status(ranges(good, { ...good, flags })), UNSUPP);
-        // Also where something else is wrong.
+        // Also where something else is wrong, before it or after.
+        assertEquals(
+          await status(ranges({ ...good, flags }, { sector: SECTORS, sectors: 1 })),
+          UNSUPP,
+        );
         assertEquals(
           await status(ranges({ sector: SECTORS, sectors: 1 }, { ...good, flags })),
           UNSUPP,
