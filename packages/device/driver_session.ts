@@ -4,6 +4,7 @@ import { defer } from "./defer.ts";
 import type { DriverTransport } from "./driver_transport.ts";
 import {
   CORE_FEATURES,
+  DEVICE_TYPE_FEATURES,
   type FeatureSet,
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_RING_RESET,
@@ -41,7 +42,7 @@ export interface DriverSessionOptions {
   readonly queues: (session: DriverSession) => readonly { index: number; size: number }[];
   /** The rest of the device-specific set-up, before DRIVER_OK (3.1.1, step 7). */
   readonly setup?: (session: DriverSession) => void;
-  /** Turns of the event loop to wait for a reset, a suspend, a queue reset; 10,000 unless given. */
+  /** Milliseconds to wait for a reset, a suspend, a queue reset; 10,000 unless given. */
   readonly patience?: number;
 }
 
@@ -68,6 +69,10 @@ export class DriverSession {
   readonly #areas: Map<number, number[]> = new Map();
   #features: FeatureSet = 0n;
   #live = false;
+  /** From SUSPEND on until the device runs again (3.4.1). */
+  #suspended = false;
+  /** Queues that are being reset. */
+  readonly #resetting: Set<number> = new Set();
 
   private constructor(transport: DriverTransport, options: DriverSessionOptions) {
     this.transport = transport;
@@ -90,12 +95,12 @@ export class DriverSession {
         `Expected a device of type ${options.type}: this one is of type ${transport.deviceType}`,
       );
     }
-    await session.#resetDevice();
-    transport.interrupts = {
-      queue: (index) => session.#interrupted(index),
-      config: () => session.#configInterrupt(),
-    };
     try {
+      await session.#resetDevice();
+      transport.interrupts = {
+        queue: (index) => session.#interrupted(index),
+        config: () => session.#configInterrupt(),
+      };
       session.#addStatus(VIRTIO_STATUS_ACKNOWLEDGE);
       session.#addStatus(VIRTIO_STATUS_DRIVER);
       session.#negotiate();
@@ -104,6 +109,8 @@ export class DriverSession {
       session.#addStatus(VIRTIO_STATUS_DRIVER_OK);
     } catch (error) {
       session.#addStatus(VIRTIO_STATUS_FAILED);
+      // Without DRIVER_OK the device does not touch its rings.
+      for (const index of [...session.#areas.keys()]) session.#freeAreas(index);
       throw error;
     }
     session.#live = true;
@@ -134,9 +141,16 @@ export class DriverSession {
     return queue;
   }
 
-  /** Publishes what was added to a queue, and kicks if the device wants it. @returns Whether it was kicked. */
+  /**
+   * Publishes what was added to a queue, and kicks if the device wants it. While the device is suspended, or the queue is
+   * being reset, nothing is published: what was added waits until it runs again, or is given back.
+   *
+   * @returns Whether the device was kicked.
+   */
   publish(index: number): boolean {
-    if (!this.queue(index).publish() || !this.#live) return false;
+    const queue = this.queue(index);
+    if (this.#suspended || this.#resetting.has(index)) return false;
+    if (!queue.publish() || !this.#live) return false;
     this.#kick(index);
     return true;
   }
@@ -159,21 +173,37 @@ export class DriverSession {
     throw new DriverError("The device's configuration never stands still");
   }
 
+  /**
+   * Writes to the device's configuration.
+   *
+   * @throws {DriverError} While the device is suspended (3.4.1).
+   */
+  writeConfig(offset: number, size: 1 | 2 | 4, value: number): void {
+    if (this.#suspended) {
+      throw new DriverError(
+        "Cannot write the configuration of a suspended device: resume it first",
+      );
+    }
+    this.transport.writeConfig(offset, size, value);
+  }
+
   #addStatus(bit: number): void {
     this.transport.writeStatus(this.transport.readStatus() | bit);
   }
 
   async #resetDevice(): Promise<void> {
     this.#live = false;
+    this.#suspended = false;
     this.transport.writeStatus(0);
     await this.#until("finish a reset", () => this.transport.readStatus() === 0);
   }
 
   async #until(what: string, done: () => boolean): Promise<void> {
-    const patience = this.#options.patience ?? 10_000;
+    const end = performance.now() + (this.#options.patience ?? 10_000);
     for (let turns = 0; !done(); turns++) {
-      if (turns === patience) throw new DriverError(`The device does not ${what}`);
-      await new Promise<void>((resolve) => defer(resolve));
+      if (performance.now() > end) throw new DriverError(`The device does not ${what}`);
+      // A device that is slow is waited for without burning a processor.
+      await new Promise<void>((resolve) => turns < 100 ? defer(resolve) : setTimeout(resolve, 1));
     }
   }
 
@@ -186,7 +216,7 @@ export class DriverSession {
     }
     const core = ((this.#options.core ?? CORE_FEATURES) & CORE_FEATURES & transport.carries) |
       VIRTIO_F_VERSION_1;
-    let accepted = offered & (wanted | core);
+    let accepted = offered & ((wanted & DEVICE_TYPE_FEATURES) | core);
     for (let before = -1n; before !== accepted;) {
       before = accepted;
       for (const [feature, needed] of requires ?? []) {
@@ -261,8 +291,16 @@ export class DriverSession {
       throw new DriverError("Cannot reset a queue: VIRTIO_F_RING_RESET was not negotiated");
     }
     const old = this.queue(index);
-    this.transport.resetQueue(index);
-    await this.#until(`reset queue ${index}`, () => this.transport.queueResetDone(index));
+    if (this.#suspended) {
+      throw new DriverError("Cannot reset a queue of a suspended device: resume it first");
+    }
+    this.#resetting.add(index);
+    try {
+      this.transport.resetQueue(index);
+      await this.#until(`reset queue ${index}`, () => this.transport.queueResetDone(index));
+    } finally {
+      this.#resetting.delete(index);
+    }
     // What was used before the reset was complete is no loss.
     this.handlers?.used(index);
     const tokens = old.drain();
@@ -275,6 +313,8 @@ export class DriverSession {
     if (!this.has(VIRTIO_F_SUSPEND)) {
       throw new DriverError("Cannot suspend the device: VIRTIO_F_SUSPEND was not negotiated");
     }
+    if (!this.#live) throw new DriverError("Cannot suspend the device: it does not run");
+    this.#suspended = true;
     this.#addStatus(VIRTIO_STATUS_SUSPEND);
     await this.#until("suspend", () => {
       const status = this.transport.readStatus();
@@ -297,6 +337,8 @@ export class DriverSession {
     if ((this.transport.readStatus() & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0) {
       throw new DriverError("The device failed to resume and asks for a reset");
     }
+    this.#suspended = false;
+    for (const index of this.#queues.keys()) this.publish(index);
   }
 
   /**
