@@ -58,6 +58,7 @@ export interface BlkBackend {
 
 /** A range that is not within the capacity of a back end. */
 export class BackendRangeError extends RangeError {
+  /** Tells errors apart by name. */
   override readonly name = "BackendRangeError";
 
   /** Describes the range. */

@@ -8,53 +8,19 @@ import {
   QueueDevice,
 } from "@virtio/device";
 import { type Chain, VirtqueueError } from "@virtio/vring";
-import type { BackendResult, BlkBackend, BlkLifetime } from "./backend.ts";
-import { BouncePool, PIECE_SIZE } from "./bounce.ts";
+import type { BackendResult, BlkBackend } from "./backend.ts";
 import {
   BlkConfigOffset,
-  LIFETIME_ESTIMATE_MAX,
-  LIFETIME_SIZE,
-  REQUEST_HEADER_SIZE,
   SECTOR_SIZE,
   VIRTIO_BLK_F_CONFIG_WCE,
-  VIRTIO_BLK_F_DISCARD,
   VIRTIO_BLK_F_FLUSH,
-  VIRTIO_BLK_F_LIFETIME,
   VIRTIO_BLK_F_MQ,
-  VIRTIO_BLK_F_SECURE_ERASE,
   VIRTIO_BLK_F_WRITE_ZEROES,
-  VIRTIO_BLK_ID_BYTES,
-  VIRTIO_BLK_PRE_EOL_INFO_URGENT,
-  VIRTIO_BLK_S_IOERR,
-  VIRTIO_BLK_S_OK,
-  VIRTIO_BLK_S_UNSUPP,
-  VIRTIO_BLK_T_DISCARD,
-  VIRTIO_BLK_T_FLUSH,
-  VIRTIO_BLK_T_GET_ID,
-  VIRTIO_BLK_T_GET_LIFETIME,
-  VIRTIO_BLK_T_IN,
-  VIRTIO_BLK_T_OUT,
-  VIRTIO_BLK_T_SECURE_ERASE,
-  VIRTIO_BLK_T_WRITE_ZEROES,
-  VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "./constants.ts";
-import { LaterRequest } from "./later_request.ts";
+import { type ExecutorHost, PENDING, RequestExecutor } from "./execute.ts";
+import { Negotiated } from "./negotiated.ts";
 import { type BlkDeviceOptions, type BlkSettings, setCapacity, settle } from "./options.ts";
-import { RangeList } from "./ranges.ts";
-import { BlkStats } from "./stats.ts";
-
-/** In place of a status: the request is being worked on. */
-const PENDING = -1;
-
-/** When a completed write must be durable (5.2.6.2). */
-const Durability = {
-  /** After a flush. */
-  flush: 0,
-  /** When it completes. */
-  always: 1,
-  /** As the `writeback` field says. */
-  field: 2,
-} as const;
+import type { BlkStats } from "./stats.ts";
 
 /** A block device's own state as plain data. The sectors are the back end's to keep. */
 export interface SavedBlk {
@@ -87,26 +53,16 @@ export class BlkDevice extends QueueDevice {
   /** Where the sectors are. */
   readonly backend: BlkBackend;
   /** What it did. */
-  readonly stats: BlkStats = new BlkStats();
+  readonly stats: BlkStats;
   readonly #settings: BlkSettings;
-  readonly #asynchronous: boolean;
-  readonly #bounce: BouncePool;
-  readonly #onError: ((error: unknown) => void) | null;
-  readonly #ranges: RangeList;
-  readonly #idle: LaterRequest[] = [];
-  /** Capacity as the driver knows it. */
-  #sectors: number;
+  readonly #executor: RequestExecutor;
   /** What the driver accepted, from FEATURES_OK to the next reset. */
   #accepted: FeatureSet = 0n;
   #queues = 1;
-  #flush = false;
-  #discard = false;
-  #writeZeroes = false;
-  #secureErase = false;
-  #lifetime = false;
-  #durability: number = Durability.flush;
 
   /**
+   * Makes a device.
+   *
    * @param options Only the back end is needed. Its `onChange` is taken.
    * @throws {TypeError} If there is no back end.
    * @throws {RangeError} If an option is out of range.
@@ -126,17 +82,21 @@ export class BlkDevice extends QueueDevice {
     });
     this.#settings = settings;
     this.backend = options.backend;
-    this.#asynchronous = options.backend.asynchronous;
-    this.#onError = options.onError ?? null;
-    this.#bounce = new BouncePool(settings.bounceMemory);
-    this.#ranges = new RangeList(settings.maxSegments);
-    this.#sectors = options.backend.capacity / SECTOR_SIZE;
+    const host: ExecutorHost = {
+      ready: (chain) => this.#ready(chain),
+      complete: (queue, chain) => this.complete(queue, chain),
+      waitFor: (work) => this.track(work),
+      fail: (error) => this.activation?.fail(error),
+    };
+    const onError = options.onError ?? null;
+    this.#executor = new RequestExecutor(options.backend, settings, config, host, onError);
+    this.stats = this.#executor.stats;
     options.backend.onChange = () => this.refresh();
   }
 
   /** Size of the disk in bytes, as the driver sees it. */
   get capacity(): number {
-    return this.#sectors * SECTOR_SIZE;
+    return this.#executor.sectors * SECTOR_SIZE;
   }
 
   /** Whether the cache is in writeback mode, where the mode can be chosen (5.2.5). */
@@ -146,7 +106,7 @@ export class BlkDevice extends QueueDevice {
 
   /** Bytes of the buffers that an asynchronous back end works with. */
   get bounceMemory(): number {
-    return this.#bounce.allocated;
+    return this.#executor.bounce.allocated;
   }
 
   /**
@@ -182,8 +142,8 @@ export class BlkDevice extends QueueDevice {
     const unmap = offered && this.backend.writeZeroesMayUnmap === true ? 1 : 0;
     const { view } = this.config;
     const unmapChanged = view.getUint8(BlkConfigOffset.write_zeroes_may_unmap) !== unmap;
-    if (sectors === this.#sectors && !unmapChanged) return;
-    this.#sectors = sectors;
+    if (sectors === this.#executor.sectors && !unmapChanged) return;
+    this.#executor.sectors = sectors;
     this.config.update((view) => {
       setCapacity(view, sectors);
       view.setUint8(BlkConfigOffset.write_zeroes_may_unmap, unmap);
@@ -230,21 +190,13 @@ export class BlkDevice extends QueueDevice {
     const { features } = activation;
     this.#accepted = features;
     this.#queues = hasFeature(features, VIRTIO_BLK_F_MQ) ? this.queueSizes.length : 1;
-    this.#flush = hasFeature(features, VIRTIO_BLK_F_FLUSH);
-    this.#discard = hasFeature(features, VIRTIO_BLK_F_DISCARD);
-    this.#writeZeroes = hasFeature(features, VIRTIO_BLK_F_WRITE_ZEROES);
-    this.#secureErase = hasFeature(features, VIRTIO_BLK_F_SECURE_ERASE);
-    this.#lifetime = hasFeature(features, VIRTIO_BLK_F_LIFETIME);
-    if (!hasFeature(this.features, VIRTIO_BLK_F_FLUSH)) this.#durability = Durability.flush;
-    else if (hasFeature(features, VIRTIO_BLK_F_CONFIG_WCE)) this.#durability = Durability.field;
-    else if (!this.#flush || !this.#settings.writeback) this.#durability = Durability.always;
-    else this.#durability = Durability.flush;
+    this.#executor.negotiated = new Negotiated(this.features, features, this.#settings.writeback);
   }
 
   /** See `QueueDevice.stopped`. What the back end still does touches only our buffers, so a reset need not wait for it. */
   protected override stopped(): void {
     this.#accepted = 0n;
-    this.#bounce.forget();
+    this.#executor.bounce.forget();
   }
 
   /** See `QueueDevice.handle`. */
@@ -258,287 +210,11 @@ export class BlkDevice extends QueueDevice {
         "A block request cannot be answered: it has no device-writable byte for the status",
       );
     }
-    this.stats.requests++;
-    const status = this.#execute(chain, queue);
+    const executor = this.#executor;
+    executor.stats.requests++;
+    const status = executor.execute(chain, queue);
     if (status === PENDING) return HOLD;
-    this.#answer(chain, status);
-  }
-
-  #execute(chain: Chain, queue: number): number {
-    const { reader } = chain;
-    if (reader.remaining < REQUEST_HEADER_SIZE) return VIRTIO_BLK_S_IOERR;
-    const at = reader.struct(REQUEST_HEADER_SIZE);
-    const { view } = reader;
-    const type = view.getUint32(at, true);
-    // Rounded from 2^53 on, where no sector is.
-    const sector = view.getUint32(at + 8, true) + view.getUint32(at + 12, true) * 0x1_0000_0000;
-    switch (type) {
-      case VIRTIO_BLK_T_IN: {
-        const length = chain.writer.remaining;
-        if (!this.#within(sector, length)) return VIRTIO_BLK_S_IOERR;
-        if (this.#asynchronous) return this.#later(chain, queue, type, sector, length);
-        return this.#read(chain, sector * SECTOR_SIZE, length);
-      }
-      case VIRTIO_BLK_T_OUT: {
-        const length = reader.remaining;
-        if (this.#settings.readonly || !this.#within(sector, length)) return VIRTIO_BLK_S_IOERR;
-        if (this.#asynchronous) return this.#later(chain, queue, type, sector, length);
-        return this.#write(chain, sector * SECTOR_SIZE, length);
-      }
-      case VIRTIO_BLK_T_FLUSH:
-        if (!this.#flush) return VIRTIO_BLK_S_UNSUPP;
-        if (this.#asynchronous) return this.#later(chain, queue, type, 0, 0);
-        return this.#flushNow();
-      case VIRTIO_BLK_T_GET_ID:
-        return this.#sendId(chain);
-      case VIRTIO_BLK_T_GET_LIFETIME:
-        if (!this.#lifetime) return VIRTIO_BLK_S_UNSUPP;
-        if (chain.writer.remaining < LIFETIME_SIZE) return VIRTIO_BLK_S_IOERR;
-        if (this.#asynchronous) return this.#later(chain, queue, type, 0, 0);
-        return this.#lifetimeNow(chain);
-      case VIRTIO_BLK_T_DISCARD:
-        if (!this.#discard) return VIRTIO_BLK_S_UNSUPP;
-        return this.#ranged(chain, queue, type, BlkConfigOffset.max_discard_sectors, 0);
-      case VIRTIO_BLK_T_WRITE_ZEROES:
-        if (!this.#writeZeroes) return VIRTIO_BLK_S_UNSUPP;
-        return this.#ranged(
-          chain,
-          queue,
-          type,
-          BlkConfigOffset.max_write_zeroes_sectors,
-          VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
-        );
-      case VIRTIO_BLK_T_SECURE_ERASE:
-        if (!this.#secureErase) return VIRTIO_BLK_S_UNSUPP;
-        return this.#ranged(chain, queue, type, BlkConfigOffset.max_secure_erase_sectors, 0);
-      default:
-        return VIRTIO_BLK_S_UNSUPP;
-    }
-  }
-
-  /** Whether these are whole sectors of the disk. */
-  #within(sector: number, length: number): boolean {
-    return length % SECTOR_SIZE === 0 && sector + length / SECTOR_SIZE <= this.#sectors;
-  }
-
-  #read(chain: Chain, position: number, length: number): number {
-    const { backend } = this;
-    const { writer } = chain;
-    let at = position;
-    while (writer.next(length)) {
-      try {
-        const result = backend.read(at, writer.region!.bytes, writer.offset, writer.length);
-        if (result !== undefined) this.#notSynchronous(result);
-      } catch (error) {
-        // The writer has counted this piece as written; then it must be, with something that is nobody's data.
-        const end = writer.offset + writer.length;
-        writer.region!.bytes.fill(0, writer.offset, end);
-        return this.#failed(error);
-      }
-      at += writer.length;
-    }
-    this.stats.reads++;
-    this.stats.bytesRead += length;
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #write(chain: Chain, position: number, length: number): number {
-    const { backend } = this;
-    const { reader } = chain;
-    try {
-      let at = position;
-      while (reader.next(length)) {
-        const result = backend.write(at, reader.region!.bytes, reader.offset, reader.length);
-        if (result !== undefined) this.#notSynchronous(result);
-        at += reader.length;
-      }
-      if (this.#mustFlush()) this.#flushBackend();
-    } catch (error) {
-      return this.#failed(error);
-    }
-    this.stats.writes++;
-    this.stats.bytesWritten += length;
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #flushNow(): number {
-    try {
-      this.#flushBackend();
-    } catch (error) {
-      return this.#failed(error);
-    }
-    this.stats.flushes++;
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #flushBackend(): void {
-    const result = this.backend.flush();
-    if (result !== undefined) this.#notSynchronous(result);
-  }
-
-  #sendId(chain: Chain): number {
-    if (chain.writer.remaining !== VIRTIO_BLK_ID_BYTES) return VIRTIO_BLK_S_IOERR;
-    chain.writer.write(this.#settings.id);
-    this.stats.ids++;
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #lifetimeNow(chain: Chain): number {
-    try {
-      const lifetime = this.backend.lifetime!();
-      if (lifetime instanceof Promise) this.#notSynchronous(lifetime);
-      else return this.#sendLifetime(chain, lifetime);
-    } catch (error) {
-      return this.#failed(error);
-    }
-    return VIRTIO_BLK_S_IOERR;
-  }
-
-  #sendLifetime(chain: Chain, lifetime: BlkLifetime): number {
-    const { preEolInfo, estimateTypeA, estimateTypeB } = lifetime;
-    if (
-      !isUpTo(preEolInfo, VIRTIO_BLK_PRE_EOL_INFO_URGENT) ||
-      !isUpTo(estimateTypeA, LIFETIME_ESTIMATE_MAX) || !isUpTo(estimateTypeB, LIFETIME_ESTIMATE_MAX)
-    ) {
-      throw new RangeError(
-        "The back end's lifetime has a reserved value, which must not be sent (virtio 1.4, 5.2.6.2)",
-      );
-    }
-    chain.writer.u16(preEolInfo);
-    chain.writer.u16(estimateTypeA);
-    chain.writer.u16(estimateTypeB);
-    this.stats.lifetimes++;
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #ranged(chain: Chain, queue: number, type: number, limits: number, flags: number): number {
-    const { view } = this.config;
-    const request = this.#asynchronous ? this.#request() : null;
-    if (request !== null) request.ranges ??= new RangeList(this.#settings.maxSegments);
-    const ranges = request?.ranges ?? this.#ranges;
-    const status = ranges.read(
-      chain.reader,
-      view.getUint32(limits + 4, true),
-      view.getUint32(limits, true),
-      this.#sectors,
-      flags,
-    );
-    if (request === null) return status === VIRTIO_BLK_S_OK ? this.#rangesNow(type) : status;
-    if (status !== VIRTIO_BLK_S_OK) {
-      this.#idle.push(request);
-      return status;
-    }
-    request.start(chain, queue, type, 0, 0);
-    return PENDING;
-  }
-
-  #rangesNow(type: number): number {
-    const { backend } = this;
-    const ranges = this.#ranges;
-    try {
-      for (let i = 0; i < ranges.count; i++) {
-        const position = ranges.positions[i]!;
-        const length = ranges.lengths[i]!;
-        let result: BackendResult;
-        if (type === VIRTIO_BLK_T_DISCARD) {
-          result = backend.discard!(position, length);
-        } else if (type === VIRTIO_BLK_T_WRITE_ZEROES) {
-          result = backend.writeZeroes!(position, length, ranges.unmap[i] === 1);
-        } else {
-          result = backend.secureErase!(position, length);
-        }
-        if (result !== undefined) this.#notSynchronous(result);
-      }
-      if (type !== VIRTIO_BLK_T_DISCARD && this.#mustFlush()) this.#flushBackend();
-    } catch (error) {
-      return this.#failed(error);
-    }
-    this.#count(type, 0);
-    return VIRTIO_BLK_S_OK;
-  }
-
-  /** Counts what an asynchronous request, or one of ranges, did. */
-  #count(type: number, bytes: number): void {
-    const { stats } = this;
-    switch (type) {
-      case VIRTIO_BLK_T_IN:
-        stats.reads++;
-        stats.bytesRead += bytes;
-        break;
-      case VIRTIO_BLK_T_OUT:
-        stats.writes++;
-        stats.bytesWritten += bytes;
-        break;
-      case VIRTIO_BLK_T_FLUSH:
-        stats.flushes++;
-        break;
-      case VIRTIO_BLK_T_DISCARD:
-        stats.discards++;
-        break;
-      case VIRTIO_BLK_T_WRITE_ZEROES:
-        stats.writeZeroes++;
-        break;
-      case VIRTIO_BLK_T_SECURE_ERASE:
-        stats.secureErases++;
-        break;
-    }
-  }
-
-  #answer(chain: Chain, status: number): void {
-    if (status === VIRTIO_BLK_S_IOERR) this.stats.errors++;
-    else if (status === VIRTIO_BLK_S_UNSUPP) this.stats.unsupported++;
-    const { writer } = chain;
-    // The driver may look only at what the used length covers (2.7.8.3), and the status comes last: so data that is not there
-    // is filled in. Bounded, because a bad request may have 4 GiB of it; no driver sends such a one by mistake.
-    if (status !== VIRTIO_BLK_S_OK && writer.remaining <= PIECE_SIZE) {
-      writer.fill(0, writer.remaining);
-    }
-    writer.writeTailU8(status);
-  }
-
-  #mustFlush(): boolean {
-    return this.#durability === Durability.always ||
-      (this.#durability === Durability.field && !this.writeback);
-  }
-
-  #failed(error: unknown): number {
-    this.#report(error);
-    return VIRTIO_BLK_S_IOERR;
-  }
-
-  #report(error: unknown): void {
-    this.#onError?.(error);
-  }
-
-  #notSynchronous(result: PromiseLike<unknown>): never {
-    result.then(undefined, () => {});
-    throw new TypeError(
-      "The back end answered with a promise: a back end that does must say that it is asynchronous",
-    );
-  }
-
-  #later(chain: Chain, queue: number, type: number, sector: number, length: number): number {
-    this.#request().start(chain, queue, type, sector * SECTOR_SIZE, length);
-    return PENDING;
-  }
-
-  #request(): LaterRequest {
-    return this.#idle.pop() ?? this.#makeRequest();
-  }
-
-  #makeRequest(): LaterRequest {
-    return new LaterRequest({
-      backend: this.backend,
-      bounce: this.#bounce,
-      ready: (chain) => this.#ready(chain),
-      mustFlush: () => this.#mustFlush(),
-      waitFor: (work) => this.track(work),
-      sendLifetime: (chain, lifetime) => this.#sendLifetime(chain, lifetime),
-      report: (error) => this.#report(error),
-      finished: (request, status, bytes) => this.#finished(request, status, bytes),
-      dropped: (request) => this.#free(request),
-      fail: (error) => this.activation?.fail(error),
-    });
+    executor.answer(chain, status);
   }
 
   #ready(chain: Chain): boolean {
@@ -547,26 +223,9 @@ export class BlkDevice extends QueueDevice {
     return true;
   }
 
-  #finished(request: LaterRequest, status: number, bytes: number): void {
-    const { chain, queue, type } = request;
-    this.#free(request);
-    if (status === VIRTIO_BLK_S_OK) this.#count(type, bytes);
-    this.#answer(chain!, status);
-    this.complete(queue, chain!);
-  }
-
-  #free(request: LaterRequest): void {
-    request.chain = null;
-    this.#idle.push(request);
-  }
-
   /** The driver writes to the configuration: only the cache mode is its to choose (5.2.5, 5.2.6.1). */
   #configWritten(offset: number, bytes: Uint8Array): boolean {
     return offset === BlkConfigOffset.writeback && bytes.length === 1 && bytes[0]! <= 1 &&
       hasFeature(this.#accepted, VIRTIO_BLK_F_CONFIG_WCE);
   }
-}
-
-function isUpTo(value: number, max: number): boolean {
-  return Number.isInteger(value) && value >= 0 && value <= max;
 }

@@ -5,12 +5,9 @@
  *
  * @module
  */
-export {
-  BLK_DRIVER_FEATURES,
-  BlkDriver,
-  type BlkDriverOptions,
-  type BlkRange,
-} from "./driver/blk_driver.ts";
+export { BlkDriver } from "./driver/blk_driver.ts";
+export { BLK_DRIVER_FEATURES, type BlkDriverOptions } from "./driver/options.ts";
+export type { BlkRange } from "./driver/ranges.ts";
 export { BlkError } from "./driver/error.ts";
 export type { BlkInfo, BlkRangeInfo } from "./driver/limits.ts";
 export {

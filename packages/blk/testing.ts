@@ -1,126 +1,18 @@
 /** A driver's end without a transport, and a driver that cuts its requests as a test wants them. Not published. */
 import {
   ConfigSpace,
-  CORE_FEATURES,
   type Device,
-  DeviceState,
   type FeatureSet,
   QueueDevice,
   VIRTIO_F_VERSION_1,
-  VIRTIO_STATUS_DEVICE_NEEDS_RESET,
 } from "@virtio/device";
-import { type DriverInterrupts, DriverSession, type DriverTransport } from "@virtio/device/driver";
+import { DriverSession } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
-import type { Chain, QueueConfig } from "@virtio/vring";
+import type { Chain } from "@virtio/vring";
 import { BufferList, DmaPool, type DriverQueue } from "@virtio/vring/driver";
+import { LocalTransport, turns } from "../device/testing.ts";
 
-/** A driver's transport right on a `DeviceState`, with a log of what passed. */
-export class LocalTransport implements DriverTransport {
-  readonly state: DeviceState;
-  readonly carries: FeatureSet = CORE_FEATURES;
-  readonly queueCount: number;
-  readonly errors: Error[] = [];
-  interrupts: DriverInterrupts | null = null;
-  configInterrupts = 0;
-  queueInterrupts = 0;
-  kicks = 0;
-  /** Called with each access of the configuration. */
-  onConfigAccess: ((offset: number, size: number, status: number) => void) | null = null;
-
-  constructor(device: Device, memory: GuestMemory, features: FeatureSet = CORE_FEATURES) {
-    this.queueCount = device.queueSizes.length;
-    this.state = new DeviceState(device, {
-      memory,
-      carries: CORE_FEATURES,
-      features,
-      interrupt: {
-        queue: (index) => {
-          this.queueInterrupts++;
-          queueMicrotask(() => this.interrupts?.queue(index));
-        },
-        config: () => {
-          this.configInterrupts++;
-          queueMicrotask(() => this.interrupts?.config());
-        },
-      },
-      onError: (error) => this.errors.push(error),
-    });
-  }
-
-  get deviceType(): number {
-    return this.state.device.type;
-  }
-
-  get needsReset(): boolean {
-    return (this.state.status & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0;
-  }
-
-  readStatus(): number {
-    return this.state.status;
-  }
-
-  writeStatus(status: number): void {
-    this.state.writeStatus(status);
-  }
-
-  readDeviceFeatures(): FeatureSet {
-    let features = 0n;
-    for (let word = 3; word >= 0; word--) {
-      features = features << 32n | BigInt(this.state.readDeviceFeatures(word));
-    }
-    return features;
-  }
-
-  writeDriverFeatures(features: FeatureSet): void {
-    for (let word = 0; word < 4; word++) {
-      this.state.writeDriverFeatures(word, Number(features >> BigInt(32 * word) & 0xffffffffn));
-    }
-  }
-
-  configGeneration(): number {
-    return this.state.configGeneration;
-  }
-
-  readConfig(offset: number, size: 1 | 2 | 4): number {
-    this.onConfigAccess?.(offset, size, this.state.status);
-    return this.state.readConfig(offset, size);
-  }
-
-  writeConfig(offset: number, size: 1 | 2 | 4, value: number): void {
-    this.onConfigAccess?.(offset, size, this.state.status);
-    this.state.writeConfig(offset, size, value);
-  }
-
-  queueMaxSize(index: number): number {
-    return this.state.queues[index]?.maxSize ?? 0;
-  }
-
-  enableQueue(index: number, config: QueueConfig): void {
-    const setup = this.state.queues[index]!;
-    setup.setSize(config.size);
-    const areas = [config.descriptorArea, config.driverArea, config.deviceArea] as const;
-    for (const area of [0, 1, 2] as const) {
-      setup.writeAddress(area, 0, areas[area] % 2 ** 32);
-      setup.writeAddress(area, 1, Math.floor(areas[area] / 2 ** 32));
-    }
-    this.state.enableQueue(index);
-  }
-
-  resetQueue(index: number): void {
-    this.state.resetQueue(index);
-  }
-
-  queueResetDone(index: number): boolean {
-    return !this.state.queues[index]!.resetting;
-  }
-
-  kick(index: number, _data: number): void {
-    this.kicks++;
-    this.state.notify(index);
-  }
-
-  negotiated(_features: FeatureSet): void {}
-}
+export { LocalTransport, turns };
 
 /** One request as a test wants it. */
 export interface RawRequest {
@@ -340,11 +232,6 @@ export function concat(one: Uint8Array, other: Uint8Array): Uint8Array {
   both.set(one);
   both.set(other, one.length);
   return both;
-}
-
-/** Turns of the event loop, for what goes on in the background. */
-export async function turns(count = 3): Promise<void> {
-  for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
 function* pieces(total: number, cuts: readonly number[]): Generator<[number, number]> {

@@ -15,6 +15,7 @@ export type ImageProblem =
 
 /** An image that cannot be used; the message is one sentence that names it. */
 export class ImageError extends Error {
+  /** Tells errors apart by name. */
   override readonly name = "ImageError";
   /** What is wrong. */
   readonly problem: ImageProblem;

@@ -51,6 +51,8 @@ export class MemoryBackend implements BlkBackend {
   #allocated = 0;
 
   /**
+   * Makes a disk.
+   *
    * @param disk Size in bytes, or the bytes; a multiple of 512.
    * @throws {RangeError} If it is not.
    */

@@ -31,6 +31,7 @@ interface Page {
 
 /** More was changed than the overlay may hold. */
 export class OverlayFullError extends Error {
+  /** Tells errors apart by name. */
   override readonly name = "OverlayFullError";
 
   /** Names the limit. */
@@ -77,6 +78,8 @@ export class OverlayBackend implements BlkBackend {
   #committing: Promise<void> | null = null;
 
   /**
+   * Puts a layer over a back end.
+   *
    * @param base What is below. Its `onChange` is taken.
    * @throws {RangeError} If an option is out of range.
    */

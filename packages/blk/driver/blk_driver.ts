@@ -1,27 +1,15 @@
 import { DeviceId, type FeatureSet, VIRTIO_STATUS_DEVICE_NEEDS_RESET } from "@virtio/device";
 import { DriverError, DriverSession, type DriverTransport } from "@virtio/device/driver";
-import type { DmaPool } from "@virtio/vring/driver";
 import type { BlkLifetime } from "../backend.ts";
 import {
   BlkConfigOffset,
   LIFETIME_SIZE,
-  RANGE_SIZE,
   SECTOR_SIZE,
-  VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_CONFIG_WCE,
-  VIRTIO_BLK_F_DISCARD,
   VIRTIO_BLK_F_FLUSH,
-  VIRTIO_BLK_F_GEOMETRY,
   VIRTIO_BLK_F_LIFETIME,
-  VIRTIO_BLK_F_MQ,
   VIRTIO_BLK_F_RO,
-  VIRTIO_BLK_F_SECURE_ERASE,
-  VIRTIO_BLK_F_SEG_MAX,
-  VIRTIO_BLK_F_SIZE_MAX,
-  VIRTIO_BLK_F_TOPOLOGY,
-  VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_ID_BYTES,
-  VIRTIO_BLK_S_OK,
   VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_T_FLUSH,
   VIRTIO_BLK_T_GET_ID,
@@ -33,48 +21,11 @@ import {
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "../constants.ts";
 import { BufferPool } from "./buffer_pool.ts";
-import { BlkError } from "./error.ts";
 import { type BlkInfo, type BlkRangeInfo, readInfo } from "./limits.ts";
-import { BlkRequestQueue, type RequestNote } from "./request_queue.ts";
-
-/** Every feature of 5.2.3 that the driver understands; all but zones. */
-export const BLK_DRIVER_FEATURES: FeatureSet = VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX |
-  VIRTIO_BLK_F_GEOMETRY | VIRTIO_BLK_F_RO | VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_FLUSH |
-  VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_CONFIG_WCE | VIRTIO_BLK_F_MQ | VIRTIO_BLK_F_DISCARD |
-  VIRTIO_BLK_F_WRITE_ZEROES | VIRTIO_BLK_F_LIFETIME | VIRTIO_BLK_F_SECURE_ERASE;
-
-/** Options of `BlkDriver.open`. */
-export interface BlkDriverOptions {
-  /** Guest memory for rings, requests and data. */
-  readonly dma: DmaPool;
-  /** Feature bits of 5.2.3 to accept where offered; all that the driver understands unless given. RO is always accepted. */
-  readonly features?: FeatureSet;
-  /** Feature bits 24 to 43 to accept where offered; all that are built unless given. */
-  readonly core?: FeatureSet;
-  /** Queues to use at most, 1 or more; as many as the device has, up to 4, unless given. */
-  readonly queues?: number;
-  /** Size of each queue at most; 128 unless given. */
-  readonly queueSize?: number;
-  /** Bytes of data of one request at most, a multiple of 512; 128 KiB unless given. Larger transfers are split. */
-  readonly transferSize?: number;
-  /** Requests with data that run at once at most; 32 unless given. Their buffers are taken from `dma` when first needed. */
-  readonly buffers?: number;
-  /**
-   * Milliseconds that a request may go unanswered: after that, and before twice that, the device is given up. 30,000 unless
-   * given, 0 for never.
-   */
-  readonly timeout?: number;
-  /** Turns of the event loop to wait for a reset; see `DriverSessionOptions`. */
-  readonly patience?: number;
-}
-
-/** A range of sectors. */
-export interface BlkRange {
-  /** First sector, of 512 bytes. */
-  readonly sector: number;
-  /** How many. */
-  readonly sectors: number;
-}
+import { BLK_DRIVER_FEATURES, type BlkDriverOptions, queueCount } from "./options.ts";
+import { type BlkRange, rangeRequests } from "./ranges.ts";
+import { BlkRequestQueue } from "./request_queue.ts";
+import { RequestScheduler } from "./scheduler.ts";
 
 /**
  * A driver for block devices (virtio 1.4, 5.2), over any transport.
@@ -101,45 +52,40 @@ export class BlkDriver {
   #info: BlkInfo;
   readonly #buffers: BufferPool;
   readonly #transferSize: number;
-  readonly #timeout: number;
-  #timer: ReturnType<typeof setTimeout> | null = null;
-  #broken: Error | null = null;
-  #turn = 0;
-  /** Requests for which there was no room, in order. */
-  readonly #waiting: PendingRequest[] = [];
-  readonly #unpublished: Set<BlkRequestQueue> = new Set();
-  #publishing = false;
-  #inFlight = 0;
+  readonly #scheduler: RequestScheduler;
 
-  private constructor(session: DriverSession, info: BlkInfo, options: BlkDriverOptions) {
+  private constructor(
+    session: DriverSession,
+    queues: readonly BlkRequestQueue[],
+    options: BlkDriverOptions,
+  ) {
     this.session = session;
-    this.#info = info;
-    this.#timeout = options.timeout ?? 30_000;
-    const count = queueCount(info, options);
-    this.queues = Array.from(
-      { length: count },
-      (_, index) => new BlkRequestQueue(session, index, info),
-    );
+    this.queues = queues;
+    this.#info = readInfo(session);
+    const { sectors, segMax, sizeMax } = this.#info;
     const wanted = options.transferSize ?? 128 * 1024;
     if (!(wanted >= SECTOR_SIZE && wanted % SECTOR_SIZE === 0)) {
       throw new RangeError(`transferSize must be a positive multiple of 512: it is ${wanted}`);
     }
-    this.#transferSize = Math.min(wanted, ...this.queues.map((queue) => queue.maxTransfer));
+    this.#transferSize = Math.min(wanted, ...queues.map((queue) => queue.maxTransfer));
     if (this.#transferSize < SECTOR_SIZE) {
       throw new DriverError(
-        `The device takes at most ${info.segMax} segments of ${info.sizeMax} bytes: no room for a sector`,
+        `The device takes at most ${segMax} segments of ${sizeMax} bytes: no room for a sector`,
       );
     }
     this.#buffers = new BufferPool(session.dma, this.#transferSize, options.buffers ?? 32);
+    const timeout = options.timeout ?? 30_000;
+    const scheduler = new RequestScheduler(session, queues, this.#buffers, sectors, timeout);
+    this.#scheduler = scheduler;
     session.handlers = {
-      used: (index) => this.#collect(index),
+      used: (index) => scheduler.collect(index),
       config: () => this.#configChanged(),
-      needsReset: () => this.#giveUp(new DriverError("The device asks for a reset")),
+      needsReset: () => scheduler.giveUp(new DriverError("The device asks for a reset")),
     };
     if ((session.transport.readStatus() & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0) {
       throw new DriverError("The device asks for a reset as soon as it is started");
     }
-    for (const queue of this.queues) queue.collect();
+    for (const queue of queues) queue.collect();
   }
 
   /**
@@ -163,10 +109,15 @@ export class BlkDriver {
         return Array.from({ length: queueCount(info, options) }, (_, index) => ({ index, size }));
       },
     });
+    const queues: BlkRequestQueue[] = [];
     try {
-      return new BlkDriver(session, info!, options);
+      for (let index = 0; index < queueCount(info!, options); index++) {
+        queues.push(new BlkRequestQueue(session, index, info!));
+      }
+      return new BlkDriver(session, queues, options);
     } catch (error) {
       await session.reset();
+      for (const queue of queues) queue.release();
       throw error;
     }
   }
@@ -188,7 +139,7 @@ export class BlkDriver {
 
   /** Why the device was given up; null while it works. */
   get broken(): Error | null {
-    return this.#broken;
+    return this.#scheduler.broken;
   }
 
   /** Bytes of data of one request at most. */
@@ -234,7 +185,7 @@ export class BlkDriver {
       this.#checkWorks();
       return;
     }
-    await this.#request(VIRTIO_BLK_T_FLUSH, 0, null, false);
+    await this.#scheduler.request(VIRTIO_BLK_T_FLUSH, 0, null, false);
   }
 
   /**
@@ -272,7 +223,7 @@ export class BlkDriver {
   /** The device ID string. @throws {BlkError} If the device has none. */
   async getId(): Promise<string> {
     const bytes = new Uint8Array(VIRTIO_BLK_ID_BYTES);
-    await this.#request(VIRTIO_BLK_T_GET_ID, 0, bytes, true);
+    await this.#scheduler.request(VIRTIO_BLK_T_GET_ID, 0, bytes, true);
     const end = bytes.indexOf(0);
     return String.fromCharCode(...bytes.subarray(0, end < 0 ? bytes.length : end));
   }
@@ -288,7 +239,7 @@ export class BlkDriver {
       throw new TypeError("The device does not know its lifetime");
     }
     const bytes = new Uint8Array(LIFETIME_SIZE);
-    await this.#request(VIRTIO_BLK_T_GET_LIFETIME, 0, bytes, true);
+    await this.#scheduler.request(VIRTIO_BLK_T_GET_LIFETIME, 0, bytes, true);
     const view = new DataView(bytes.buffer);
     return {
       preEolInfo: view.getUint16(0, true),
@@ -323,19 +274,19 @@ export class BlkDriver {
     const queue = this.queues[index];
     if (queue === undefined) throw new RangeError(`There is no queue ${index}`);
     await queue.reset();
-    this.#startWaiting();
+    this.#scheduler.startWaiting();
   }
 
   /** Resets the device and gives all memory back. What is in flight rejects. */
   async close(): Promise<void> {
-    this.#giveUp(new DriverError("The driver was closed"));
+    this.#scheduler.giveUp(new DriverError("The driver was closed"));
     await this.session.reset();
     for (const queue of this.queues) queue.release();
     this.#buffers.release();
   }
 
   #checkWorks(): void {
-    if (this.#broken !== null) throw this.#broken;
+    if (this.#scheduler.broken !== null) throw this.#scheduler.broken;
   }
 
   #checkWritable(): void {
@@ -367,13 +318,17 @@ export class BlkDriver {
     this.#checkWorks();
     const step = this.#transferSize;
     if (bytes.length <= step) {
-      if (bytes.length > 0) await this.#request(type, sector, bytes, type === VIRTIO_BLK_T_IN);
+      if (bytes.length > 0) {
+        await this.#scheduler.request(type, sector, bytes, type === VIRTIO_BLK_T_IN);
+      }
       return;
     }
     const parts: Promise<void>[] = [];
     for (let at = 0; at < bytes.length; at += step) {
       const part = bytes.subarray(at, at + step);
-      parts.push(this.#request(type, sector + at / SECTOR_SIZE, part, type === VIRTIO_BLK_T_IN));
+      parts.push(
+        this.#scheduler.request(type, sector + at / SECTOR_SIZE, part, type === VIRTIO_BLK_T_IN),
+      );
     }
     await all(parts);
   }
@@ -388,120 +343,17 @@ export class BlkDriver {
     this.#checkWorks();
     this.#checkWritable();
     if (limits === null) throw new TypeError(`The device cannot ${name}: it does not offer it`);
-    const pieces: BlkRange[] = [];
-    for (const { sector, sectors } of ranges) {
-      this.#checkRange(sector, sectors);
-      for (let done = 0; done < sectors; done += limits.maxSectors) {
-        pieces.push({
-          sector: sector + done,
-          sectors: Math.min(limits.maxSectors, sectors - done),
-        });
-      }
-    }
-    const step = Math.min(limits.maxSegments, Math.floor(this.#transferSize / RANGE_SIZE));
-    const parts: Promise<void>[] = [];
-    for (let at = 0; at < pieces.length; at += step) {
-      parts.push(this.#request(type, 0, encodeRanges(pieces.slice(at, at + step), flags), false));
-    }
-    await all(parts);
-  }
-
-  #request(
-    type: number,
-    sector: number,
-    bytes: Uint8Array | null,
-    writes: boolean,
-  ): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#broken !== null) {
-        reject(this.#broken);
-        return;
-      }
-      const request = new PendingRequest(this, type, sector, bytes, writes, resolve, reject);
-      if (this.#waiting.length > 0 || !this.#start(request)) this.#waiting.push(request);
-    });
-  }
-
-  #start(request: PendingRequest): boolean {
-    const { bytes } = request;
-    const length = bytes === null ? 0 : bytes.length;
-    if (isTransfer(request.type) && request.sector + length / SECTOR_SIZE > this.#info.sectors) {
-      // The disk has shrunk while it waited.
-      if (request.address !== 0) this.#buffers.give(request.address);
-      request.reject(new RangeError("The disk has become too small for the request"));
-      return true;
-    }
-    if (length > 0 && request.address === 0) {
-      const address = this.#buffers.take();
-      if (address === 0) return false;
-      request.address = address;
-      if (!request.writes) this.session.dma.memory.write(address, bytes!);
-    }
-    for (let i = 0; i < this.queues.length; i++) {
-      const queue = this.queues[this.#turn++ % this.queues.length]!;
-      const { type, sector, address, writes } = request;
-      if (queue.submit(type, sector, address, length, writes, request) < 0) continue;
-      this.#inFlight++;
-      this.#publishSoon(queue);
-      this.#watch();
-      return true;
-    }
-    return false;
-  }
-
-  /** What is submitted in one turn is published together. */
-  #publishSoon(queue: BlkRequestQueue): void {
-    this.#unpublished.add(queue);
-    if (this.#publishing) return;
-    this.#publishing = true;
-    queueMicrotask(() => {
-      this.#publishing = false;
-      const queues = [...this.#unpublished];
-      this.#unpublished.clear();
-      if (this.#broken !== null) return;
-      for (const each of queues) each.publish();
-    });
-  }
-
-  /** Called by a request when the device has answered it. */
-  answered(request: PendingRequest, status: number): void {
-    this.#inFlight--;
-    const { bytes, address } = request;
-    if (status === VIRTIO_BLK_S_OK && request.writes) {
-      this.session.dma.memory.read(address, bytes!);
-    }
-    if (address !== 0) this.#buffers.give(address);
-    if (status === VIRTIO_BLK_S_OK) request.resolve();
-    else request.reject(new BlkError(request.type, status));
-  }
-
-  /** Called by a request when its queue was reset. It was not answered, so it may be done again. */
-  lost(request: PendingRequest): void {
-    this.#inFlight--;
-    if (this.#broken !== null) request.reject(this.#broken);
-    else this.#waiting.push(request);
-  }
-
-  #startWaiting(): void {
-    while (this.#waiting.length > 0 && this.#start(this.#waiting[0]!)) this.#waiting.shift();
-  }
-
-  #collect(index: number): void {
-    const queue = this.queues[index];
-    if (queue === undefined || this.#broken !== null) return;
-    try {
-      queue.collect();
-      this.#startWaiting();
-    } catch (error) {
-      this.#giveUp(error instanceof Error ? error : new DriverError(String(error)));
-    }
+    for (const { sector, sectors } of ranges) this.#checkRange(sector, sectors);
+    const requests = rangeRequests(ranges, limits, flags, this.#transferSize);
+    await all(requests.map((bytes) => this.#scheduler.request(type, 0, bytes, false)));
   }
 
   #configChanged(): void {
-    if (this.#broken !== null) return;
+    if (this.#scheduler.broken !== null) return;
     try {
       const before = this.#info;
       this.#info = readInfo(this.session);
+      this.#scheduler.sectors = this.#info.sectors;
       if (
         before.sectors !== this.#info.sectors ||
         before.writeZeroes?.mayUnmap !== this.#info.writeZeroes?.mayUnmap
@@ -509,103 +361,9 @@ export class BlkDriver {
         this.onChange?.(this.#info);
       }
     } catch (error) {
-      this.#giveUp(error instanceof Error ? error : new DriverError(String(error)));
+      this.#scheduler.giveUp(error instanceof Error ? error : new DriverError(String(error)));
     }
   }
-
-  /** A device that does not answer must not hang its driver; one timer for all requests costs the hot path nothing. */
-  #watch(): void {
-    if (this.#timer !== null || this.#timeout === 0) return;
-    this.#timer = setTimeout(() => {
-      this.#timer = null;
-      if (this.#inFlight === 0 || this.#broken !== null) return;
-      // Every queue has its turn, or its rounds would stand still.
-      if (this.queues.map((queue) => queue.overdue()).includes(true)) {
-        this.#giveUp(
-          new DriverError(`The device left a request unanswered for ${this.#timeout} ms`),
-        );
-      } else {
-        this.#watch();
-      }
-    }, this.#timeout);
-  }
-
-  #giveUp(reason: Error): void {
-    if (this.#broken !== null) return;
-    this.#broken = reason;
-    if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = null;
-    // The device may still write to what is in flight: its memory stays taken until `close` has reset it.
-    for (const queue of this.queues) queue.abandon(reason);
-    for (const request of this.#waiting.splice(0)) request.reject(reason);
-  }
-}
-
-/** A request of the promise methods. */
-class PendingRequest implements RequestNote {
-  /** Guest-physical address of its buffer; 0: none yet. */
-  address = 0;
-  readonly type: number;
-  readonly sector: number;
-  readonly bytes: Uint8Array | null;
-  readonly writes: boolean;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
-  readonly #driver: BlkDriver;
-
-  constructor(
-    driver: BlkDriver,
-    type: number,
-    sector: number,
-    bytes: Uint8Array | null,
-    writes: boolean,
-    resolve: () => void,
-    reject: (error: Error) => void,
-  ) {
-    this.#driver = driver;
-    this.type = type;
-    this.sector = sector;
-    this.bytes = bytes;
-    this.writes = writes;
-    this.resolve = resolve;
-    this.reject = reject;
-  }
-
-  settled(status: number): void {
-    this.#driver.answered(this, status);
-  }
-
-  failed(reason: Error): void {
-    this.reject(reason);
-  }
-
-  lost(): void {
-    this.#driver.lost(this);
-  }
-}
-
-function isTransfer(type: number): boolean {
-  return type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_OUT;
-}
-
-function queueCount(info: BlkInfo, options: BlkDriverOptions): number {
-  const wanted = options.queues ?? 4;
-  if (!(Number.isInteger(wanted) && wanted >= 1)) {
-    throw new RangeError(`queues must be a positive integer: it is ${wanted}`);
-  }
-  return Math.min(wanted, info.queues);
-}
-
-function encodeRanges(ranges: readonly BlkRange[], flags: number): Uint8Array {
-  const bytes = new Uint8Array(RANGE_SIZE * ranges.length);
-  const view = new DataView(bytes.buffer);
-  ranges.forEach(({ sector, sectors }, i) => {
-    view.setUint32(RANGE_SIZE * i, sector % 0x1_0000_0000, true);
-    view.setUint32(RANGE_SIZE * i + 4, Math.floor(sector / 0x1_0000_0000), true);
-    view.setUint32(RANGE_SIZE * i + 8, sectors, true);
-    view.setUint32(RANGE_SIZE * i + 12, flags, true);
-  });
-  return bytes;
 }
 
 /** Waits for all, even if one fails: their buffers are in use until then. */

@@ -2,6 +2,7 @@ import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_UNSUPP } from "../constants.ts";
 
 /** The device answered a request with an error. Other requests go on. */
 export class BlkError extends Error {
+  /** Tells errors apart by name. */
   override readonly name = "BlkError";
   /** VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_UNSUPP, or what the device wrote though the standard does not know it. */
   readonly status: number;

@@ -68,6 +68,8 @@ export class BlkRequestQueue {
   #round = 0;
 
   /**
+   * Takes memory for the requests of a queue.
+   *
    * @param session With the queue set up.
    * @param limits Of the device.
    * @throws {RangeError} If there is no memory for it, or the queue is too short for any request.

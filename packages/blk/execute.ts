@@ -1,0 +1,396 @@
+/**
+ * Requests of 5.2.6: what one asks for, whether it may, and doing it. A synchronous back end is done with guest memory when
+ * `execute` returns; for an asynchronous one a `LaterRequest` goes on.
+ *
+ * Hot path: nothing is allocated for a request to a synchronous back end.
+ */
+import type { ConfigSpace } from "@virtio/device";
+import type { Chain } from "@virtio/vring";
+import type { BackendResult, BlkBackend, BlkLifetime } from "./backend.ts";
+import { BouncePool, PIECE_SIZE } from "./bounce.ts";
+import {
+  BlkConfigOffset,
+  LIFETIME_ESTIMATE_MAX,
+  LIFETIME_SIZE,
+  REQUEST_HEADER_SIZE,
+  SECTOR_SIZE,
+  VIRTIO_BLK_ID_BYTES,
+  VIRTIO_BLK_PRE_EOL_INFO_URGENT,
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_S_UNSUPP,
+  VIRTIO_BLK_T_DISCARD,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_GET_LIFETIME,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_SECURE_ERASE,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+  VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+} from "./constants.ts";
+import { type LaterHost, LaterRequest } from "./later_request.ts";
+import { Durability, Negotiated } from "./negotiated.ts";
+import type { BlkSettings } from "./options.ts";
+import { RangeList } from "./ranges.ts";
+import { BlkStats } from "./stats.ts";
+
+/** In place of a status: the request is being worked on. */
+export const PENDING = -1;
+
+/** What the executor needs of its device. */
+export interface ExecutorHost {
+  /** Whether the chain was not dropped by a reset; the views of guest memory are fresh if so. */
+  ready(chain: Chain): boolean;
+  /** Uses a chain. */
+  complete(queue: number, chain: Chain): void;
+  /** Counts an operation that a reset has to wait for. */
+  waitFor(work: Promise<unknown>): void;
+  /** Something that cannot be answered: asks for a reset. */
+  fail(error: unknown): void;
+}
+
+/** Executes the requests of one device. */
+export class RequestExecutor implements LaterHost {
+  /** Where the sectors are. */
+  readonly backend: BlkBackend;
+  /** Buffers for an asynchronous back end. */
+  readonly bounce: BouncePool;
+  /** What was done. */
+  readonly stats: BlkStats = new BlkStats();
+  /** Capacity as the driver knows it. */
+  sectors: number;
+  /** What the driver negotiated. */
+  negotiated: Negotiated = new Negotiated(0n, 0n, true);
+  readonly #settings: BlkSettings;
+  readonly #config: ConfigSpace;
+  readonly #host: ExecutorHost;
+  readonly #onError: ((error: unknown) => void) | null;
+  readonly #asynchronous: boolean;
+  readonly #ranges: RangeList;
+  readonly #idle: LaterRequest[] = [];
+
+  constructor(
+    backend: BlkBackend,
+    settings: BlkSettings,
+    config: ConfigSpace,
+    host: ExecutorHost,
+    onError: ((error: unknown) => void) | null,
+  ) {
+    this.backend = backend;
+    this.bounce = new BouncePool(settings.bounceMemory);
+    this.sectors = backend.capacity / SECTOR_SIZE;
+    this.#settings = settings;
+    this.#config = config;
+    this.#host = host;
+    this.#onError = onError;
+    this.#asynchronous = backend.asynchronous;
+    this.#ranges = new RangeList(settings.maxSegments);
+  }
+
+  /**
+   * Executes a request whose status byte is reserved.
+   *
+   * @returns Its status, for `answer`, or `PENDING`.
+   */
+  execute(chain: Chain, queue: number): number {
+    const { reader } = chain;
+    if (reader.remaining < REQUEST_HEADER_SIZE) return VIRTIO_BLK_S_IOERR;
+    const at = reader.struct(REQUEST_HEADER_SIZE);
+    const { view } = reader;
+    const type = view.getUint32(at, true);
+    // Rounded from 2^53 on, where no sector is.
+    const sector = view.getUint32(at + 8, true) + view.getUint32(at + 12, true) * 0x1_0000_0000;
+    switch (type) {
+      case VIRTIO_BLK_T_IN: {
+        const length = chain.writer.remaining;
+        if (!this.#within(sector, length)) return VIRTIO_BLK_S_IOERR;
+        if (this.#asynchronous) return this.#later(chain, queue, type, sector, length);
+        return this.#read(chain, sector * SECTOR_SIZE, length);
+      }
+      case VIRTIO_BLK_T_OUT: {
+        const length = reader.remaining;
+        if (this.#settings.readonly || !this.#within(sector, length)) return VIRTIO_BLK_S_IOERR;
+        if (this.#asynchronous) return this.#later(chain, queue, type, sector, length);
+        return this.#write(chain, sector * SECTOR_SIZE, length);
+      }
+      case VIRTIO_BLK_T_FLUSH:
+        if (!this.negotiated.flush) return VIRTIO_BLK_S_UNSUPP;
+        if (this.#asynchronous) return this.#later(chain, queue, type, 0, 0);
+        return this.#flushNow();
+      case VIRTIO_BLK_T_GET_ID:
+        return this.#sendId(chain);
+      case VIRTIO_BLK_T_GET_LIFETIME:
+        if (!this.negotiated.lifetime) return VIRTIO_BLK_S_UNSUPP;
+        if (chain.writer.remaining < LIFETIME_SIZE) return VIRTIO_BLK_S_IOERR;
+        if (this.#asynchronous) return this.#later(chain, queue, type, 0, 0);
+        return this.#lifetimeNow(chain);
+      case VIRTIO_BLK_T_DISCARD:
+        if (!this.negotiated.discard) return VIRTIO_BLK_S_UNSUPP;
+        return this.#ranged(chain, queue, type, BlkConfigOffset.max_discard_sectors, 0);
+      case VIRTIO_BLK_T_WRITE_ZEROES:
+        if (!this.negotiated.writeZeroes) return VIRTIO_BLK_S_UNSUPP;
+        return this.#ranged(
+          chain,
+          queue,
+          type,
+          BlkConfigOffset.max_write_zeroes_sectors,
+          VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+        );
+      case VIRTIO_BLK_T_SECURE_ERASE:
+        if (!this.negotiated.secureErase) return VIRTIO_BLK_S_UNSUPP;
+        return this.#ranged(chain, queue, type, BlkConfigOffset.max_secure_erase_sectors, 0);
+      default:
+        return VIRTIO_BLK_S_UNSUPP;
+    }
+  }
+
+  /** Whether these are whole sectors of the disk. */
+  #within(sector: number, length: number): boolean {
+    return length % SECTOR_SIZE === 0 && sector + length / SECTOR_SIZE <= this.sectors;
+  }
+
+  #read(chain: Chain, position: number, length: number): number {
+    const { backend } = this;
+    const { writer } = chain;
+    let at = position;
+    while (writer.next(length)) {
+      try {
+        const result = backend.read(at, writer.region!.bytes, writer.offset, writer.length);
+        if (result !== undefined) this.#notSynchronous(result);
+      } catch (error) {
+        // The writer has counted this piece as written; then it must be, with something that is nobody's data.
+        const end = writer.offset + writer.length;
+        writer.region!.bytes.fill(0, writer.offset, end);
+        return this.#failed(error);
+      }
+      at += writer.length;
+    }
+    this.stats.reads++;
+    this.stats.bytesRead += length;
+    return VIRTIO_BLK_S_OK;
+  }
+
+  #write(chain: Chain, position: number, length: number): number {
+    const { backend } = this;
+    const { reader } = chain;
+    try {
+      let at = position;
+      while (reader.next(length)) {
+        const result = backend.write(at, reader.region!.bytes, reader.offset, reader.length);
+        if (result !== undefined) this.#notSynchronous(result);
+        at += reader.length;
+      }
+      if (this.mustFlush()) this.#flushBackend();
+    } catch (error) {
+      return this.#failed(error);
+    }
+    this.stats.writes++;
+    this.stats.bytesWritten += length;
+    return VIRTIO_BLK_S_OK;
+  }
+
+  #flushNow(): number {
+    try {
+      this.#flushBackend();
+    } catch (error) {
+      return this.#failed(error);
+    }
+    this.stats.flushes++;
+    return VIRTIO_BLK_S_OK;
+  }
+
+  #flushBackend(): void {
+    const result = this.backend.flush();
+    if (result !== undefined) this.#notSynchronous(result);
+  }
+
+  #sendId(chain: Chain): number {
+    if (chain.writer.remaining !== VIRTIO_BLK_ID_BYTES) return VIRTIO_BLK_S_IOERR;
+    chain.writer.write(this.#settings.id);
+    this.stats.ids++;
+    return VIRTIO_BLK_S_OK;
+  }
+
+  #lifetimeNow(chain: Chain): number {
+    try {
+      const lifetime = this.backend.lifetime!();
+      if (lifetime instanceof Promise) this.#notSynchronous(lifetime);
+      else return this.sendLifetime(chain, lifetime);
+    } catch (error) {
+      return this.#failed(error);
+    }
+    return VIRTIO_BLK_S_IOERR;
+  }
+
+  /** Sends the lifetime. @throws {RangeError} If it has a reserved value. */
+  sendLifetime(chain: Chain, lifetime: BlkLifetime): number {
+    const { preEolInfo, estimateTypeA, estimateTypeB } = lifetime;
+    if (
+      !isUpTo(preEolInfo, VIRTIO_BLK_PRE_EOL_INFO_URGENT) ||
+      !isUpTo(estimateTypeA, LIFETIME_ESTIMATE_MAX) || !isUpTo(estimateTypeB, LIFETIME_ESTIMATE_MAX)
+    ) {
+      throw new RangeError(
+        "The back end's lifetime has a reserved value, which must not be sent (virtio 1.4, 5.2.6.2)",
+      );
+    }
+    chain.writer.u16(preEolInfo);
+    chain.writer.u16(estimateTypeA);
+    chain.writer.u16(estimateTypeB);
+    this.stats.lifetimes++;
+    return VIRTIO_BLK_S_OK;
+  }
+
+  #ranged(chain: Chain, queue: number, type: number, limits: number, flags: number): number {
+    const { view } = this.#config;
+    const request = this.#asynchronous ? this.#request() : null;
+    if (request !== null) request.ranges ??= new RangeList(this.#settings.maxSegments);
+    const ranges = request?.ranges ?? this.#ranges;
+    const status = ranges.read(
+      chain.reader,
+      view.getUint32(limits + 4, true),
+      view.getUint32(limits, true),
+      this.sectors,
+      flags,
+    );
+    if (request === null) return status === VIRTIO_BLK_S_OK ? this.#rangesNow(type) : status;
+    if (status !== VIRTIO_BLK_S_OK) {
+      this.#idle.push(request);
+      return status;
+    }
+    request.start(chain, queue, type, 0, 0);
+    return PENDING;
+  }
+
+  #rangesNow(type: number): number {
+    const { backend } = this;
+    const ranges = this.#ranges;
+    try {
+      for (let i = 0; i < ranges.count; i++) {
+        const position = ranges.positions[i]!;
+        const length = ranges.lengths[i]!;
+        let result: BackendResult;
+        if (type === VIRTIO_BLK_T_DISCARD) {
+          result = backend.discard!(position, length);
+        } else if (type === VIRTIO_BLK_T_WRITE_ZEROES) {
+          result = backend.writeZeroes!(position, length, ranges.unmap[i] === 1);
+        } else {
+          result = backend.secureErase!(position, length);
+        }
+        if (result !== undefined) this.#notSynchronous(result);
+      }
+      if (type !== VIRTIO_BLK_T_DISCARD && this.mustFlush()) this.#flushBackend();
+    } catch (error) {
+      return this.#failed(error);
+    }
+    this.#count(type, 0);
+    return VIRTIO_BLK_S_OK;
+  }
+
+  /** Counts what an asynchronous request, or one of ranges, did. */
+  #count(type: number, bytes: number): void {
+    const { stats } = this;
+    switch (type) {
+      case VIRTIO_BLK_T_IN:
+        stats.reads++;
+        stats.bytesRead += bytes;
+        break;
+      case VIRTIO_BLK_T_OUT:
+        stats.writes++;
+        stats.bytesWritten += bytes;
+        break;
+      case VIRTIO_BLK_T_FLUSH:
+        stats.flushes++;
+        break;
+      case VIRTIO_BLK_T_DISCARD:
+        stats.discards++;
+        break;
+      case VIRTIO_BLK_T_WRITE_ZEROES:
+        stats.writeZeroes++;
+        break;
+      case VIRTIO_BLK_T_SECURE_ERASE:
+        stats.secureErases++;
+        break;
+    }
+  }
+
+  /** Writes a status. */
+  answer(chain: Chain, status: number): void {
+    if (status === VIRTIO_BLK_S_IOERR) this.stats.errors++;
+    else if (status === VIRTIO_BLK_S_UNSUPP) this.stats.unsupported++;
+    const { writer } = chain;
+    // The driver may look only at what the used length covers (2.7.8.3), and the status comes last: so data that is not there
+    // is filled in. Bounded, because a bad request may have 4 GiB of it; no driver sends such a one by mistake.
+    if (status !== VIRTIO_BLK_S_OK && writer.remaining <= PIECE_SIZE) {
+      writer.fill(0, writer.remaining);
+    }
+    writer.writeTailU8(status);
+  }
+
+  /** Whether a write has to be made durable before it completes. */
+  mustFlush(): boolean {
+    const { durability } = this.negotiated;
+    return durability === Durability.always ||
+      (durability === Durability.field && this.#config.bytes[BlkConfigOffset.writeback] === 0);
+  }
+
+  #failed(error: unknown): number {
+    this.report(error);
+    return VIRTIO_BLK_S_IOERR;
+  }
+
+  /** Tells the embedder why a request failed. */
+  report(error: unknown): void {
+    this.#onError?.(error);
+  }
+
+  #notSynchronous(result: PromiseLike<unknown>): never {
+    result.then(undefined, () => {});
+    throw new TypeError(
+      "The back end answered with a promise: a back end that does must say that it is asynchronous",
+    );
+  }
+
+  #later(chain: Chain, queue: number, type: number, sector: number, length: number): number {
+    this.#request().start(chain, queue, type, sector * SECTOR_SIZE, length);
+    return PENDING;
+  }
+
+  #request(): LaterRequest {
+    return this.#idle.pop() ?? new LaterRequest(this);
+  }
+
+  /** See `LaterHost`. */
+  ready(chain: Chain): boolean {
+    return this.#host.ready(chain);
+  }
+
+  /** See `LaterHost`. */
+  waitFor(work: Promise<unknown>): void {
+    this.#host.waitFor(work);
+  }
+
+  /** See `LaterHost`. */
+  fail(error: unknown): void {
+    this.#host.fail(error);
+  }
+
+  /** See `LaterHost`. */
+  finished(request: LaterRequest, status: number, bytes: number): void {
+    const { chain, queue, type } = request;
+    this.dropped(request);
+    if (status === VIRTIO_BLK_S_OK) this.#count(type, bytes);
+    this.answer(chain!, status);
+    this.#host.complete(queue, chain!);
+  }
+
+  /** See `LaterHost`. */
+  dropped(request: LaterRequest): void {
+    request.chain = null;
+    this.#idle.push(request);
+  }
+}
+
+function isUpTo(value: number, max: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= max;
+}
