@@ -16,6 +16,7 @@ import { type Chain, VirtqueueError } from "@virtio/vring";
 import { DmaPool } from "@virtio/vring/driver";
 import fc from "fast-check";
 import { assertSame, pattern } from "./backends/backend_testing.ts";
+import { FileBackend } from "./backends/file.ts";
 import { LaterBackend } from "./backends/later_testing.ts";
 import { MemoryBackend } from "./backends/memory.ts";
 import * as blk from "./constants.ts";
@@ -398,6 +399,42 @@ Deno.test("driver: requests of one turn are one kick", async () => {
   assertEquals(transport.kicks - before, 1);
   await driver.close();
 });
+
+for (const mode of ["sync", "async"] as const) {
+  Deno.test(`driver: an image file, ${mode}, with every command, holds what was written`, async () => {
+    const folder = await Deno.makeTempDir();
+    const path = `${folder}/disk`;
+    const backend = FileBackend.open(path, { create: true, size: SIZE, mode });
+    const device = new BlkDevice({ backend, queues: 2 });
+    const { driver } = await join(device);
+    const model = new Uint8Array(SIZE);
+    const writes = Array.from({ length: 60 }, (_, i) => {
+      const bytes = pattern(512 * (1 + i % 30), i);
+      model.set(bytes, i * 30 * 512);
+      return driver.write(i * 30, bytes);
+    });
+    await Promise.all(writes);
+    await driver.writeZeroes([{ sector: 100, sectors: 200 }], true);
+    await driver.writeZeroes([{ sector: 400, sectors: 50 }], false);
+    model.fill(0, 100 * 512, 300 * 512).fill(0, 400 * 512, 450 * 512);
+    await driver.flush();
+    assertSame(await Deno.readFile(path), model);
+    const into = new Uint8Array(SIZE);
+    await driver.read(0, into);
+    assertSame(into, model);
+    // The file is cut off: reads beyond fail, the others go on.
+    await Deno.truncate(path, SIZE / 2);
+    const error = await assertRejects(
+      () => driver.read(SECTORS - 8, new Uint8Array(512)),
+      BlkError,
+    );
+    assertEquals(error.status, blk.VIRTIO_BLK_S_IOERR);
+    await driver.read(0, new Uint8Array(512));
+    await driver.close();
+    await backend.close();
+    await Deno.remove(folder, { recursive: true });
+  });
+}
 
 Deno.test("driver: by token, without promises", async () => {
   const bytes = pattern(SIZE, 1);

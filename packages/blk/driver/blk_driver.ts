@@ -30,17 +30,36 @@ import { RequestScheduler } from "./scheduler.ts";
 /**
  * A driver for block devices (virtio 1.4, 5.2), over any transport.
  *
- * ```text
- * const driver = await BlkDriver.open(transport, { dma });
- * await driver.write(0, new Uint8Array(512));
- * await driver.flush();
- * await driver.close();
- * ```
- *
  * It believes the device nothing: used lengths, statuses and configuration are checked, and a device that breaks a rule, asks
  * for a reset or answers nothing is given up: what is in flight rejects, and so does everything later. `close` resets it.
  *
  * Methods with data copy it; `queues` is the way without promises and copies.
+ *
+ * @example A driver and a device of one process, over MMIO
+ * ```ts
+ * import { BlkDevice } from "@virtio/blk";
+ * import { BlkDriver } from "@virtio/blk/driver";
+ * import { MemoryBackend } from "@virtio/blk/memory";
+ * import { GuestMemory } from "@virtio/memory";
+ * import { MmioTransport } from "@virtio/transport/mmio";
+ * import { connectMmio } from "@virtio/transport/mmio/driver";
+ * import { DmaPool } from "@virtio/vring/driver";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const memory = GuestMemory.allocate(1024 * 1024);
+ * const device = new BlkDevice({ backend: new MemoryBackend(1024 * 1024), id: "disk-0" });
+ * const { driver: transport } = connectMmio((host) => new MmioTransport(device, { memory, host }));
+ *
+ * const driver = await BlkDriver.open(transport, { dma: new DmaPool(memory, 0, 1024 * 1024) });
+ * assertEquals(driver.sectors, 2048);
+ * assertEquals(await driver.getId(), "disk-0");
+ * await driver.write(8, new Uint8Array(4096).fill(7));
+ * await driver.flush();
+ * const back = new Uint8Array(4096);
+ * await driver.read(8, back);
+ * assertEquals(back[4095], 7);
+ * await driver.close();
+ * ```
  */
 export class BlkDriver {
   /** The queues, for requests by token. */

@@ -24,20 +24,20 @@ export class BufferPool {
   /**
    * Takes one.
    *
-   * @returns Its guest-physical address, or 0 if all are in use.
+   * @returns Its guest-physical address, or -1 if all are in use.
    * @throws {RangeError} If there is no memory for even one.
    */
   take(): number {
     const kept = this.#free.pop();
     if (kept !== undefined) return kept;
-    if (this.#all.length >= this.#most) return 0;
+    if (this.#all.length >= this.#most) return -1;
     try {
       const address = this.#dma.allocate(this.#size, 512);
       this.#all.push(address);
       return address;
     } catch (error) {
       if (this.#all.length === 0) throw error;
-      return 0;
+      return -1;
     }
   }
 

@@ -49,7 +49,7 @@ export class BlkRequestQueue {
   readonly #region: MemoryRegion;
   /** Offset of the slots in their region. */
   readonly #slots: number;
-  /** Guest-physical addresses of the slots, and of the indirect tables, 0 without. */
+  /** Guest-physical addresses of the slots, and of the indirect tables, -1 without. */
   readonly #slotAddress: number;
   readonly #tableAddress: number;
   readonly #tableSize: number;
@@ -93,7 +93,7 @@ export class BlkRequestQueue {
     this.#tableSize = indirect ? 16 * entries : 0;
     const { dma } = session;
     this.#slotAddress = dma.allocate(count * SLOT_SIZE, SLOT_SIZE);
-    this.#tableAddress = indirect ? dma.allocate(count * this.#tableSize) : 0;
+    this.#tableAddress = indirect ? dma.allocate(count * this.#tableSize) : -1;
     this.#region = dma.memory.find(this.#slotAddress, count * SLOT_SIZE);
     this.#slots = this.#slotAddress - this.#region.base;
     this.#writable = new Float64Array(count);
@@ -267,7 +267,7 @@ export class BlkRequestQueue {
   /** Gives the memory back, after a reset of the device. */
   release(): void {
     this.#session.dma.free(this.#slotAddress);
-    if (this.#tableAddress !== 0) this.#session.dma.free(this.#tableAddress);
+    if (this.#tableAddress >= 0) this.#session.dma.free(this.#tableAddress);
   }
 
   #keep(token: number): void {

@@ -66,13 +66,13 @@ export class RequestScheduler {
     const length = bytes === null ? 0 : bytes.length;
     if (isTransfer(request.type) && request.sector + length / SECTOR_SIZE > this.sectors) {
       // The disk has shrunk while it waited.
-      if (request.address !== 0) this.#buffers.give(request.address);
+      if (request.address >= 0) this.#buffers.give(request.address);
       request.reject(new RangeError("The disk has become too small for the request"));
       return true;
     }
-    if (length > 0 && request.address === 0) {
+    if (length > 0 && request.address < 0) {
       const address = this.#buffers.take();
-      if (address === 0) return false;
+      if (address < 0) return false;
       request.address = address;
       if (!request.writes) this.#session.dma.memory.write(address, bytes!);
     }
@@ -109,7 +109,7 @@ export class RequestScheduler {
     if (status === VIRTIO_BLK_S_OK && request.writes) {
       this.#session.dma.memory.read(address, bytes!);
     }
-    if (address !== 0) this.#buffers.give(address);
+    if (address >= 0) this.#buffers.give(address);
     if (status === VIRTIO_BLK_S_OK) request.resolve();
     else request.reject(new BlkError(request.type, status));
   }
@@ -169,8 +169,8 @@ export class RequestScheduler {
 
 /** A request of the promise methods. */
 class PendingRequest implements RequestNote {
-  /** Guest-physical address of its buffer; 0: none yet. */
-  address = 0;
+  /** Guest-physical address of its buffer; -1: none. */
+  address = -1;
   readonly type: number;
   readonly sector: number;
   readonly bytes: Uint8Array | null;
