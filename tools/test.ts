@@ -82,7 +82,7 @@ const tested = await deno([
   "--v8-flags=--liftoff-only,--expose-gc",
   `--junit-path=${report}`,
   "--reporter=dot",
-  ...(chosen.length === 0 ? ["packages", "tests"] : chosen),
+  ...(chosen.length === 0 ? ["packages", "examples", "tests"] : chosen),
 ]);
 try {
   const counts = await readReport();
