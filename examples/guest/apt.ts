@@ -183,7 +183,7 @@ export class PrivateApt {
   }
 
   #unknown(name: string): FetchError {
-    const why = this.#failure === "" ? "" : ` (${this.#failure})`;
+    const why = this.#failure === "" ? "" : `: ${this.#failure.replace(/\s+/g, " ")}`;
     return new FetchError(`apt finds no package ${name} for i386 in this machine's sources${why}`);
   }
 
@@ -257,10 +257,10 @@ export class PrivateApt {
   async #refresh(): Promise<void> {
     this.#progress("reading Debian's package lists");
     const result = await this.#apt("apt-get", ["update"]);
-    // One list of several may fail (a mirror in the middle of its update); what matters is whether packages are found.
-    this.#failure = result.ok
-      ? ""
-      : /^E: (.*)$/m.exec(result.errors)?.[1] ?? "apt-get update failed";
+    // One list of several may fail (a mirror in the middle of its update), and apt calls that a success or not as it likes:
+    // what matters is whether packages are found.
+    this.#failure = /^[EW]: (Failed to fetch .*|.*Could not .*)$/m.exec(result.errors)?.[1] ??
+      (result.ok ? "" : "apt-get update failed");
   }
 
   #apt(program: string, args: string[], cwd = this.#folder): Promise<Ran> {

@@ -47,14 +47,15 @@ const MODULES = [
   ...["virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci"],
   ...["virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console"],
   ...["virtio_balloon", "virtio_rng", "virtio_input", "virtio_scsi"],
-  ...["ext4", "crc32c_generic", "vfat", "nls_cp437", "nls_ascii", "af_packet"],
+  ...["ext4", "crc32c_generic", "vfat", "nls_cp437", "nls_ascii"],
+  // What those need is found out anyway, but each round reads the whole package again.
+  ...["jbd2", "mbcache", "crc16", "fat", "scsi_mod", "scsi_common"],
 ];
-/** Changes when the contents of the cache change their meaning. */
-const FORMAT = 1;
 
 /** What is in the cache: files by name with their hashes, and facts about them. */
 interface Manifest {
-  readonly format: number;
+  /** What it was made of: a cache of another recipe counts as empty. */
+  readonly recipe: string;
   readonly facts: Record<string, string>;
   readonly files: Record<string, string>;
 }
@@ -75,11 +76,11 @@ function defaultCache(): string {
     new URL("../../.cache/guest", import.meta.url).pathname;
 }
 
-/** Reads a bundle from the cache; null if it is not there, or any file is not what was stored. */
-async function readBundle(folder: string): Promise<Bundle | null> {
+/** Reads a bundle from the cache; null if it is not there, made otherwise, or any file is not what was stored. */
+async function readBundle(folder: string, recipe: string): Promise<Bundle | null> {
   try {
     const manifest = JSON.parse(await Deno.readTextFile(`${folder}/manifest.json`)) as Manifest;
-    if (manifest.format !== FORMAT) return null;
+    if (manifest.recipe !== recipe) return null;
     const files = new Map<string, Uint8Array>();
     for (const [name, hash] of Object.entries(manifest.files)) {
       const bytes = await Deno.readFile(`${folder}/${name}`);
@@ -93,7 +94,7 @@ async function readBundle(folder: string): Promise<Bundle | null> {
   }
 }
 
-async function writeBundle(folder: string, bundle: Bundle): Promise<void> {
+async function writeBundle(folder: string, recipe: string, bundle: Bundle): Promise<void> {
   await Deno.mkdir(folder, { recursive: true });
   const hashes: Record<string, string> = {};
   for (const [name, bytes] of bundle.files) {
@@ -102,7 +103,7 @@ async function writeBundle(folder: string, bundle: Bundle): Promise<void> {
     await Deno.writeFile(path, bytes);
     hashes[name] = await sha256(bytes);
   }
-  const manifest: Manifest = { format: FORMAT, facts: bundle.facts, files: hashes };
+  const manifest: Manifest = { recipe, facts: bundle.facts, files: hashes };
   // Last, and in one step: a folder without it counts as empty.
   await Deno.writeTextFile(`${folder}/manifest.json.new`, JSON.stringify(manifest, null, 1));
   await Deno.rename(`${folder}/manifest.json.new`, `${folder}/manifest.json`);
@@ -111,24 +112,25 @@ async function writeBundle(folder: string, bundle: Bundle): Promise<void> {
 /** A bundle from the cache, or made and put there. One process at a time makes it; the others wait. */
 async function cached(
   name: string,
+  recipe: string,
   options: FetchOptions,
   make: (apt: PrivateApt, debs: string, progress: (line: string) => void) => Promise<Bundle>,
 ): Promise<Bundle> {
   const cache = options.cache ?? defaultCache();
   const progress = options.progress ?? (() => {});
   const folder = `${cache}/${name}`;
-  const found = await readBundle(folder);
+  const found = await readBundle(folder, recipe);
   if (found !== null) return found;
   await Deno.mkdir(cache, { recursive: true });
   using lock = await Deno.open(`${cache}/lock`, { create: true, write: true });
   await lock.lock(true);
-  const made = await readBundle(folder);
+  const made = await readBundle(folder, recipe);
   if (made !== null) return made;
   const debs = `${cache}/debs-${name}`;
   await Deno.remove(debs, { recursive: true }).catch(() => {});
   const bundle = await make(new PrivateApt(`${cache}/apt`, progress), debs, progress);
   progress(`storing ${bundle.files.size} files in ${folder}`);
-  await writeBundle(folder, bundle);
+  await writeBundle(folder, recipe, bundle);
   await Deno.remove(debs, { recursive: true }).catch(() => {});
   return bundle;
 }
@@ -184,7 +186,12 @@ async function makeGuest(
  * @throws {FetchError} If they cannot be had; the message is one sentence for the user.
  */
 export async function fetchGuest(options: FetchOptions = {}): Promise<GuestFiles> {
-  const { facts, files } = await cached("linux", options, makeGuest);
+  const { facts, files } = await cached(
+    "linux",
+    `${KERNEL} busybox ${MODULES.join(" ")}`,
+    options,
+    makeGuest,
+  );
   const bzImage = files.get("vmlinuz")!;
   const modules = new Map<string, Uint8Array>();
   for (const [name, bytes] of files) {
@@ -208,7 +215,7 @@ const GRUB_FOLDER = "usr/lib/grub/i386-pc";
  * @throws {FetchError} If they cannot be had; the message is one sentence for the user.
  */
 export async function fetchFirmware(options: FetchOptions = {}): Promise<FirmwareFiles> {
-  const { files } = await cached("firmware", options, async (apt, debs) => {
+  const { files } = await cached("firmware", "seabios grub-pc-bin", options, async (apt, debs) => {
     const [seabios, grub] = await apt.download(["seabios", "grub-pc-bin"], debs);
     const images = await readDeb(
       seabios!,

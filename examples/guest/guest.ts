@@ -27,6 +27,8 @@ export interface GuestOptions {
   readonly machine?: Omit<V86MachineOptions, "onSerial" | "onStopped">;
   /** Attaches devices before the guest starts. */
   readonly attach?: (machine: V86Machine) => void;
+  /** Called between restoring a machine and letting it run: to restore transports that were live when it was saved. */
+  readonly beforeRun?: (machine: V86Machine) => void | Promise<void>;
   /** Told what the guest writes to its console, in pieces. */
   readonly console?: (text: string) => void;
   /** Milliseconds until the guest must take commands; 60,000 unless given. */
@@ -97,13 +99,14 @@ export class Guest {
     return guest;
   }
 
-  /** Goes on from a saved state. Attach devices first (`attach`) that the guest knew, later ones that are new to it. */
+  /** Goes on from a saved state. `attach` is for devices that the guest knew; attach others afterwards: new hardware. */
   static async restore(state: V86MachineState, options: GuestOptions = {}): Promise<Guest> {
     const guest = await Guest.#make({
       ...options,
       machine: { ...options.machine, memorySize: state.memorySize },
     });
     await guest.machine.restoreState(state);
+    await options.beforeRun?.(guest.machine);
     guest.machine.run();
     return guest;
   }
@@ -119,7 +122,6 @@ export class Guest {
     return new Guest(machine, line);
   }
 
-  /** Milliseconds to wait for what, unless given: long enough for a slow machine, short enough for a test. */
   async #start(timeout = 60_000): Promise<void> {
     this.machine.run();
     await this.#line.wait("to take commands", timeout, (text) => text.includes(READY_LINE) || null);

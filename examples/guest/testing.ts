@@ -1,0 +1,56 @@
+/** For tests with a real guest: its files, and one booted state that all of them restore. */
+import type { V86MachineState } from "@virtio/v86";
+import {
+  FetchError,
+  fetchFirmware,
+  fetchGuest,
+  type FirmwareFiles,
+  type GuestFiles,
+} from "./fetch.ts";
+import { Guest, type GuestOptions } from "./guest.ts";
+import { buildInitrd } from "./initrd.ts";
+
+/**
+ * Whether tests with a real guest can run here. Where they cannot, they are skipped, but not in CI: there a guest that
+ * cannot be had is a failure.
+ */
+async function probe<T>(fetch: () => Promise<T>): Promise<T | null> {
+  try {
+    return await fetch();
+  } catch (error) {
+    if (error instanceof FetchError && !Deno.env.has("CI")) return null;
+    throw error;
+  }
+}
+
+let files: Promise<GuestFiles | null> | undefined;
+let firmware: Promise<FirmwareFiles | null> | undefined;
+let booted: Promise<V86MachineState> | undefined;
+
+/** Kernel, modules and busybox; null where they cannot be had. */
+export function guestFiles(): Promise<GuestFiles | null> {
+  return files ??= probe(fetchGuest);
+}
+
+/** SeaBIOS and GRUB; null where they cannot be had. */
+export function firmwareFiles(): Promise<FirmwareFiles | null> {
+  return firmware ??= probe(fetchFirmware);
+}
+
+/** Boots a guest from the beginning. */
+export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
+  const found = await guestFiles();
+  if (found === null) throw new TypeError("There is no guest: look at guestFiles() first");
+  return await Guest.boot({ kernel: found.kernel, initrd: buildInitrd(found), ...options });
+}
+
+/** A guest in a fraction of a second: without devices and drivers, from a state that is booted once. */
+export async function restoreGuest(options: GuestOptions = {}): Promise<Guest> {
+  booted ??= (async () => {
+    const guest = await bootGuest();
+    const state = await guest.saveState();
+    await guest.destroy();
+    return state;
+  })();
+  return await Guest.restore(await booted, options);
+}
