@@ -79,9 +79,7 @@ Deno.test("4.1.4.3.1-D6 config_generation has changed after a changed value was 
 
 Deno.test("4.1.4.3.1-D7 writing 0 to device_status resets, and it reads 0 once that is done", async () => {
   const bench = new PciBench();
-  let finish = (): void => {};
-  const device = bench.device as unknown as { stopped(): Promise<void> };
-  device.stopped = () => new Promise((resolve) => finish = resolve);
+  const finish = bench.device.delayStop();
   bench.start();
   bench.status = 0;
   assertEquals(bench.status, LIVE);

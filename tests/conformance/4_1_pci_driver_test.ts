@@ -6,6 +6,7 @@ import {
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from "@virtio/device";
+import { DriverSession } from "@virtio/device/driver";
 import * as pci from "@virtio/transport/pci";
 import {
   deviceTypeOf,
@@ -13,6 +14,7 @@ import {
   PciDriverTransport,
   ProbeError,
 } from "@virtio/transport/pci/driver";
+import { DmaPool } from "@virtio/vring/driver";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { FOUND, MEMORY, PciBench, ringAddress } from "../../packages/transport/testing/bench.ts";
 import { type Access, FakePci, RecordingPci } from "../../packages/transport/testing/fake_pci.ts";
@@ -293,13 +295,9 @@ Deno.test("4.1.4.3.2-G5 after writing 0 to device_status the driver waits until 
   assert(resets >= 4);
   // A device that takes its time.
   const bench = new PciBench();
-  let finish = (): void => {};
-  (bench.device as unknown as { stopped(): Promise<void> }).stopped = () =>
-    new Promise((resolve) => finish = resolve);
+  const finish = bench.device.delayStop();
   bench.start();
   const recorder = new RecordingPci(bench.transport);
-  const { DriverSession } = await import("@virtio/device/driver");
-  const { DmaPool } = await import("@virtio/vring/driver");
   const opened = DriverSession.open(PciDriverTransport.probe(recorder), {
     dma: new DmaPool(bench.memory, 0x1000, 0x8000),
     type: 4,

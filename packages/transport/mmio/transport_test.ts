@@ -215,9 +215,28 @@ Deno.test("MMIO: reset clears interrupts, queues, features and selectors", () =>
     assertEquals(bench.read(reg.VIRTIO_MMIO_QUEUE_READY), 0);
   }
   assertEquals(bench.transport.state.readDriverFeatures(1), 0);
+  bench.write(reg.VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
+  bench.write(reg.VIRTIO_MMIO_SHM_SEL, 0);
+  assertEquals(bench.read(reg.VIRTIO_MMIO_DEVICE_FEATURES) & 1, 1);
+  bench.status = 0;
+  assertEquals(bench.read(reg.VIRTIO_MMIO_DEVICE_FEATURES) & 1, 0);
   bench.start();
   bench.send(0, 3);
   assertEquals(bench.take(0), 3);
+});
+
+Deno.test("MMIO: interrupts are gone as soon as a reset is asked for, though it drains", async () => {
+  const bench = new MmioBench();
+  const finish = bench.device.delayStop();
+  bench.start();
+  bench.send(1);
+  assert(bench.line);
+  bench.status = 0;
+  assertEquals([bench.status, bench.line], [LIVE, false]);
+  assertEquals(bench.read(reg.VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+  finish();
+  await bench.transport.state.settled();
+  assertEquals(bench.status, 0);
 });
 
 Deno.test("MMIO: QueueReady 0 shows once what is in flight is used, however often it is written", async () => {

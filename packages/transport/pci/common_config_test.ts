@@ -300,13 +300,13 @@ Deno.test("common configuration: device configuration in both spaces, nothing be
 
 Deno.test("common configuration: a reset while requests drain shows the old status until they have", async () => {
   const bench = new PciBench();
-  let finish = (): void => {};
-  const stopped = bench.device as unknown as { stopped(): Promise<void> };
-  stopped.stopped = () => new Promise((resolve) => finish = resolve);
+  const finish = bench.device.delayStop();
   bench.start();
   bench.setCommon(field.configMsixVector, 2, 1);
+  bench.send(0);
+  assert(bench.line);
   bench.status = 0;
-  assertEquals(bench.status, LIVE);
+  assertEquals([bench.status, bench.line, bench.readIsr()], [LIVE, false, 0]);
   assertEquals(bench.common(field.queueEnable, 2), 1);
   finish();
   await bench.transport.state.settled();

@@ -102,6 +102,11 @@ Deno.test("PCI configuration access: what the driver must not ask for does nothi
   window.write(0x0102_0304);
   assertEquals(window.read(), 0x0102_0304);
   assertEquals(bench.common(reg.CommonCfg.deviceFeatureSelect, 4), 0);
+  // The device's configuration itself would take it.
+  bench.negotiate();
+  window.point(MEMORY.bar, MEMORY.device + 1, 2);
+  window.write(0xffff, 2);
+  assertEquals(bench.device.configWrites, []);
   // The MSI-X table is in a BAR of the function too.
   window.point(MSIX_BAR, 8, 4);
   window.write(0x55);

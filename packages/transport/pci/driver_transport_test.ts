@@ -224,6 +224,35 @@ Deno.test("PCI driver: a device that maps no own vector gets the shared one, or 
   assertThrows(() => bringUp(driver, bench), ProbeError, "4.1.5.1.2.2");
 });
 
+Deno.test("PCI driver: a message is no configuration change where that could not be mapped", () => {
+  const bench = new PciBench({ msix: 1 });
+  const pci = new RecordingPci(bench.transport);
+  const driver = PciDriverTransport.probe(pci, { messages: messages() });
+  pci.onRead = ({ bar, offset, value }) =>
+    bar === 2 && offset === CommonCfg.configMsixVector ? reg.VIRTIO_MSI_NO_VECTOR : value;
+  const events = collect(driver);
+  bringUp(driver, bench);
+  driver.handleMessage(0);
+  assertEquals(events, [null]);
+});
+
+Deno.test("PCI driver: nothing goes out while the table is written, and after a reset nobody listens", () => {
+  const bench = new PciBench();
+  const pci = new RecordingPci(bench.transport);
+  const driver = PciDriverTransport.probe(pci, { messages: messages() });
+  const control = bench.findCap(reg.PCI_CAP_ID_MSIX) + 2;
+  const steps = pci.log.filter(({ write, bar, offset }) =>
+    write && (bar === 1 || (bar === null && offset === control))
+  );
+  const kinds = steps.map(({ bar, value }) => bar === 1 ? "table" : value & 0xc000);
+  assertEquals(kinds, [0xc000, ...Array(12).fill("table"), 0x8000]);
+  const events = collect(driver);
+  bringUp(driver, bench);
+  driver.writeStatus(0);
+  for (const vector of [0, 1, 2]) driver.handleMessage(vector);
+  assertEquals(events, []);
+});
+
 Deno.test("PCI driver: after a reset the configuration's vector is mapped again", () => {
   const bench = new PciBench();
   const driver = PciDriverTransport.probe(bench.transport, { messages: messages() });

@@ -35,6 +35,7 @@ export class EchoDevice extends QueueDevice {
   readonly held: { chain: Chain; queue: number }[] = [];
   /** Configuration writes of the driver: offset and bytes. */
   readonly configWrites: [number, number[]][];
+  #stop: Promise<void> | undefined;
 
   constructor(options: EchoOptions = {}) {
     const configWrites: [number, number[]][] = [];
@@ -64,6 +65,19 @@ export class EchoDevice extends QueueDevice {
       this.#echo(chain);
       this.complete(queue, chain);
     }
+  }
+
+  /** Makes the next reset wait until the function that this returns is called. */
+  delayStop(): () => void {
+    let finish = (): void => {};
+    this.#stop = new Promise((resolve) => finish = resolve);
+    return finish;
+  }
+
+  protected override stopped(): void | Promise<void> {
+    const stop = this.#stop;
+    this.#stop = undefined;
+    return stop;
   }
 
   protected override handle(chain: Chain, queue: number): void | typeof HOLD {
