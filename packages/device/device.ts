@@ -1,7 +1,7 @@
 import type { GuestMemory } from "@virtio/memory";
 import type { Queue } from "@virtio/vring";
 import type { ConfigSpace } from "./config_space.ts";
-import type { FeatureSet } from "./features.ts";
+import type { FeatureRequirement, FeatureSet } from "./features.ts";
 
 /** Device types (virtio 1.4, 5). */
 export const DeviceId = {
@@ -64,6 +64,8 @@ export interface Device {
   readonly type: number;
   /** Feature bits of the device type that it offers; bits of the ring and the transport are not its business. */
   readonly features: FeatureSet;
+  /** Pairs of features of which the first needs the second (2.2); none unless given. */
+  readonly requires?: readonly FeatureRequirement[];
   /** Largest size of each queue; its length is the number of queues. */
   readonly queueSizes: readonly number[];
   /** The device-specific configuration space (2.5). */
@@ -73,7 +75,7 @@ export interface Device {
 
   /**
    * Whether the device can work with this subset of its features; asked when the driver sets FEATURES_OK. Always, unless
-   * given: requirements between features are checked before.
+   * given: `requires` is checked before.
    */
   accepts?(features: FeatureSet): boolean;
   /** The driver set DRIVER_OK, or resumed. Queues follow. */

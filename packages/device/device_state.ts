@@ -10,6 +10,7 @@ import {
   DEFAULT_FEATURES,
   DEVICE_TYPE_FEATURES,
   type FeatureSet,
+  unmetRequirement,
   VIRTIO_F_RING_RESET,
   VIRTIO_F_SUSPEND,
   VIRTIO_F_VERSION_1,
@@ -91,6 +92,12 @@ export class DeviceState {
     this.device = device;
     this.#options = options;
     this.offered = device.features | (wanted & options.carries) | VIRTIO_F_VERSION_1;
+    const unmet = unmetRequirement(this.offered, device.requires ?? []);
+    if (unmet !== null) {
+      throw new TypeError(
+        `Cannot offer feature 0x${unmet.toString(16)} without what it requires (virtio 1.4, 2.2.2)`,
+      );
+    }
     this.queues = device.queueSizes.map((size) => new QueueSetup(size));
     this.#parked = device.queueSizes.map(() => null);
     device.config.listener = () => this.#configUpdated();
@@ -163,6 +170,7 @@ export class DeviceState {
   #finishNegotiation(): void {
     const accepted = this.#accepted;
     if ((accepted & ~this.offered) !== 0n || (accepted & VIRTIO_F_VERSION_1) === 0n) return;
+    if (unmetRequirement(accepted, this.device.requires ?? []) !== null) return;
     try {
       if (!(this.device.accepts?.(accepted) ?? true)) return;
     } catch (error) {

@@ -152,6 +152,26 @@ Deno.test("device state: what cannot be offered is refused when the device is pu
   assertEquals(plain.offered, VIRTIO_F_VERSION_1, "always offered");
 });
 
+Deno.test("device state: a feature is not offered, and not agreed on, without what it requires", () => {
+  const requires = [[0b010n, 0b001n], [0b100n, VIRTIO_F_RING_PACKED]] as const;
+  assertThrows(
+    () => new Rig({ device: new TestDevice({ features: 0b010n, requires }) }),
+    TypeError,
+    "feature 0x2 without",
+  );
+  assertThrows(
+    () => new Rig({ device: new TestDevice({ features: 0b100n, requires }), features: 1n << 32n }),
+    TypeError,
+    "feature 0x4 without",
+  );
+  const rig = new Rig({ device: new TestDevice({ features: 0b111n, requires }) });
+  for (const [features, agreed] of [[0b010n, false], [0b011n, true], [0b100n, false], [0n, true]]) {
+    rig.status = 0;
+    rig.negotiate(features as bigint);
+    assertEquals(rig.status, agreed ? AGREED : FOUND, `${features}`);
+  }
+});
+
 Deno.test("device state: a kick before DRIVER_OK does nothing then, and is made good at DRIVER_OK", () => {
   const rig = new Rig();
   rig.negotiate();

@@ -5,7 +5,9 @@ import type { DriverTransport } from "./driver_transport.ts";
 import {
   CORE_FEATURES,
   DEVICE_TYPE_FEATURES,
+  type FeatureRequirement,
   type FeatureSet,
+  unmetRequirement,
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_RING_RESET,
   VIRTIO_F_SUSPEND,
@@ -37,7 +39,7 @@ export interface DriverSessionOptions {
   /** Feature bits 24 to 43 to accept where offered; all that are built unless given. VERSION_1 always (6.1). */
   readonly core?: FeatureSet;
   /** Pairs of features of which the first needs the second; it is not accepted without (2.2.1). */
-  readonly requires?: readonly (readonly [FeatureSet, FeatureSet])[];
+  readonly requires?: readonly FeatureRequirement[];
   /** The queues to set up, once features are known: index and wanted size (less if the device has less). */
   readonly queues: (session: DriverSession) => readonly { index: number; size: number }[];
   /** The rest of the device-specific set-up, before DRIVER_OK (3.1.1, step 7). */
@@ -217,13 +219,10 @@ export class DriverSession {
     const core = ((this.#options.core ?? CORE_FEATURES) & CORE_FEATURES & transport.carries) |
       VIRTIO_F_VERSION_1;
     let accepted = offered & ((wanted & DEVICE_TYPE_FEATURES) | core);
-    for (let before = -1n; before !== accepted;) {
-      before = accepted;
-      for (const [feature, needed] of requires ?? []) {
-        if ((accepted & feature) === feature && (accepted & needed) !== needed) {
-          accepted &= ~feature;
-        }
-      }
+    for (;;) {
+      const unmet = unmetRequirement(accepted, requires ?? []);
+      if (unmet === null) break;
+      accepted &= ~unmet;
     }
     transport.writeDriverFeatures(accepted);
     this.#addStatus(VIRTIO_STATUS_FEATURES_OK);

@@ -51,6 +51,20 @@ export const CORE_FEATURES: FeatureSet = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_
 export const DEFAULT_FEATURES: FeatureSet = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC |
   VIRTIO_F_EVENT_IDX | VIRTIO_F_RING_PACKED | VIRTIO_F_RING_RESET | VIRTIO_F_SUSPEND;
 
+/** A feature, and what else must be there with it (2.2). */
+export type FeatureRequirement = readonly [feature: FeatureSet, needed: FeatureSet];
+
+/** The first feature of a set that lacks what it needs, or null. */
+export function unmetRequirement(
+  set: FeatureSet,
+  requires: readonly FeatureRequirement[],
+): FeatureSet | null {
+  for (const [feature, needed] of requires) {
+    if (hasFeature(set, feature) && !hasFeature(set, needed)) return feature;
+  }
+  return null;
+}
+
 /** Whether `set` has every bit of `bits`. */
 export function hasFeature(set: FeatureSet, bits: FeatureSet): boolean {
   return (set & bits) === bits;

@@ -1,7 +1,7 @@
 import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { ConfigSpace } from "./config_space.ts";
 import type { Activation, Device, SharedMemoryRegion } from "./device.ts";
-import type { FeatureSet } from "./features.ts";
+import type { FeatureRequirement, FeatureSet } from "./features.ts";
 import {
   type ChainHandler,
   type Handled,
@@ -15,6 +15,8 @@ export interface QueueDeviceInit {
   readonly type: number;
   /** Feature bits of the device type; none unless given. */
   readonly features?: FeatureSet;
+  /** Pairs of features of which the first needs the second; none unless given. */
+  readonly requires?: readonly FeatureRequirement[];
   /** Largest size of each queue. */
   readonly queueSizes: readonly number[];
   /** Configuration space; none unless given. */
@@ -52,6 +54,8 @@ export abstract class QueueDevice implements Device, ChainHandler {
   readonly type: number;
   /** Feature bits of the device type that it offers. */
   readonly features: FeatureSet;
+  /** Pairs of features of which the first needs the second. */
+  readonly requires: readonly FeatureRequirement[];
   /** Largest size of each queue. */
   readonly queueSizes: readonly number[];
   /** The configuration space. */
@@ -69,6 +73,7 @@ export abstract class QueueDevice implements Device, ChainHandler {
   constructor(init: QueueDeviceInit) {
     this.type = init.type;
     this.features = init.features ?? 0n;
+    this.requires = init.requires ?? [];
     this.queueSizes = init.queueSizes;
     this.config = init.config ?? ConfigSpace.empty;
     this.sharedMemory = init.sharedMemory ?? [];
