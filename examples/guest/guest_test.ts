@@ -151,6 +151,9 @@ test("devices sharing interrupt lines lose none of them, over all transports at 
     { timeout: 120_000 },
   );
   for (const { stats } of made) assert(stats.reads >= 1500 && stats.errors === 0);
-  assertEquals(await guest.check("for d in /sys/block/vd*; do echo $(cat $d/serial); done | sort"), "0\n1\n2\n3");
+  assertEquals(
+    await guest.check("for d in /sys/block/vd*; do echo $(cat $d/serial); done | sort"),
+    "0\n1\n2\n3",
+  );
   await guest.shutdown();
 });
