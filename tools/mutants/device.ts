@@ -1,0 +1,429 @@
+import type { MutatedFile } from "./mutant.ts";
+
+/** The status machine, the registers of queues, the configuration space, and what serves queues. */
+export const DEVICE: readonly MutatedFile[] = [
+  {
+    file: "packages/device/device_state.ts",
+    mutants: [
+      {
+        name: "features-not-offered",
+        about: "FEATURES_OK is accepted with features that were not offered",
+        edits: [["if ((accepted & ~this.offered) !== 0n || (accepted", "if ((accepted"]],
+      },
+      {
+        name: "version-1-not-demanded",
+        about: "FEATURES_OK is accepted without VERSION_1",
+        edits: [[" || (accepted & VIRTIO_F_VERSION_1) === 0n) return;", ") return;"]],
+      },
+      {
+        name: "features-not-asked",
+        about: "the device is not asked whether it can work with the features",
+        edits: [[
+          "if (!(this.device.accepts?.(accepted) ?? true)) return;",
+          "this.device.accepts?.(accepted);",
+        ]],
+      },
+      {
+        name: "driver-ok-before-features-ok",
+        about: "DRIVER_OK starts a device whose features are not negotiated",
+        edits: [[
+          `  #start(): void {
+    if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) return;`,
+          "  #start(): void {",
+        ]],
+      },
+      {
+        name: "driver-sets-needs-reset",
+        about: "the driver can set DEVICE_NEEDS_RESET",
+        edits: [[
+          "(VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FAILED);",
+          "(VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FAILED | VIRTIO_STATUS_DEVICE_NEEDS_RESET);",
+        ]],
+      },
+      {
+        name: "starts-after-failed",
+        about: "a device goes on being set up after FAILED or DEVICE_NEEDS_RESET",
+        edits: [[
+          "if ((this.#status & (VIRTIO_STATUS_DEVICE_NEEDS_RESET | VIRTIO_STATUS_FAILED)) !== 0) return;",
+          "",
+        ]],
+      },
+      {
+        name: "needs-reset-silent",
+        about: "DEVICE_NEEDS_RESET comes without a configuration change notification",
+        edits: [[
+          "if ((this.#status & VIRTIO_STATUS_DRIVER_OK) !== 0) activation?.interrupt.config();",
+          "",
+        ]],
+      },
+      {
+        name: "needs-reset-goes-on",
+        about: "a device that asks for a reset goes on with its queues",
+        edits: [[
+          `    if (activation !== null) this.#stopDevice();
+    this.#options.onError`,
+          "    this.#options.onError",
+        ]],
+      },
+      {
+        name: "needs-reset-not-set",
+        about: "a device stops for an error but does not ask for a reset",
+        edits: [["this.#status |= VIRTIO_STATUS_DEVICE_NEEDS_RESET;", ""]],
+      },
+      {
+        name: "features-after-features-ok",
+        about: "the driver can change features after FEATURES_OK",
+        edits: [[" || (this.#status & VIRTIO_STATUS_FEATURES_OK) !== 0) return;", ") return;"]],
+      },
+      {
+        name: "feature-words-two-only",
+        about: "feature bits from 64 on are not shown",
+        edits: [[
+          "if (!(word >= 0 && word < 4)) return 0;",
+          "if (!(word >= 0 && word < 2)) return 0;",
+        ]],
+      },
+      {
+        name: "feature-words-repeat",
+        about: "feature words from 4 on show the first ones again",
+        edits: [["if (!(word >= 0 && word < 4)) return 0;", "word &= 3;"]],
+      },
+      {
+        name: "early-kick-lost",
+        about: "a kick before DRIVER_OK is forgotten",
+        edits: [[
+          `    // A kick may have come early.
+    for (let index = 0; index < this.queues.length; index++) this.notify(index);`,
+          "",
+        ]],
+      },
+      {
+        name: "reset-does-not-drain",
+        about: "the status reads 0 while the device may still touch memory",
+        edits: [["if (this.#draining.size === 0) {", "if (this.#draining.size >= 0) {"]],
+      },
+      {
+        name: "reset-keeps-queues",
+        about: "a reset leaves the registers of queues as they were",
+        edits: [["for (const setup of this.queues) setup.reset();", ""]],
+      },
+      {
+        name: "reset-keeps-features",
+        about: "a reset leaves the accepted features as they were",
+        edits: [["      this.#accepted = 0n;\n", ""]],
+      },
+      {
+        name: "reset-keeps-going",
+        about: "a reset does not stop the device",
+        edits: [[
+          "if (this.#activation !== null) this.#stopDevice();\n    const finish",
+          "const finish",
+        ]],
+      },
+      {
+        name: "status-lost-while-resetting",
+        about: "a status that is written while a reset drains is forgotten",
+        edits: [["if (deferred !== 0) this.writeStatus(deferred);", ""]],
+      },
+      {
+        name: "interrupts-after-reset",
+        about: "a device of an earlier life can still interrupt",
+        edits: [[
+          "const isLive = (): boolean => this.#activation === activation;",
+          "const isLive = (): boolean => true;",
+        ]],
+      },
+      {
+        name: "config-write-before-features-ok",
+        about: "the configuration can be written before FEATURES_OK",
+        edits: [[
+          `value: number): void {
+    if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) return;`,
+          "value: number): void {",
+        ]],
+      },
+      {
+        name: "config-write-while-suspended",
+        about: "the configuration can be written while the device is suspended",
+        edits: [[
+          "if ((this.#status & VIRTIO_STATUS_SUSPEND) !== 0 || this.#resetting !== null) return;",
+          "if (this.#resetting !== null) return;",
+        ]],
+      },
+      {
+        name: "suspend-not-negotiated",
+        about: "SUSPEND is honoured though it was not negotiated",
+        edits: [["if ((this.#negotiated & VIRTIO_F_SUSPEND) === 0n) return;", ""]],
+      },
+      {
+        name: "suspend-does-not-drain",
+        about: "the status says suspended while requests are being worked on",
+        edits: [[
+          "this.#suspending = true;",
+          `this.#suspending = true;
+    this.#status = (this.#status & ~VIRTIO_STATUS_DRIVER_OK) | VIRTIO_STATUS_SUSPEND;`,
+        ]],
+      },
+      {
+        name: "suspend-changes-config",
+        about: "the configuration changes while the device is suspended",
+        edits: [["      this.device.config.hold();\n    });", "    });"]],
+      },
+      {
+        name: "resume-forgets-config",
+        about: "a configuration that changed while suspended is not told of on resume",
+        edits: [[
+          "if (this.device.config.release()) this.#configChanged = true;",
+          "this.device.config.release();",
+        ]],
+      },
+      {
+        name: "resume-forgets-kicks",
+        about: "what was made available while suspended is not looked at on resume",
+        edits: [[
+          `      this.#activation?.interrupt.config();
+    }
+    for (let index = 0; index < this.queues.length; index++) this.notify(index);`,
+          `      this.#activation?.interrupt.config();
+    }`,
+        ]],
+      },
+      {
+        name: "ring-reset-not-negotiated",
+        about: "a queue can be reset though RING_RESET was not negotiated",
+        edits: [[
+          `if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n) return;
+    const setup`,
+          "const setup",
+        ]],
+      },
+      {
+        name: "enable-after-driver-ok",
+        about: "a queue can be enabled after DRIVER_OK though RING_RESET was not negotiated",
+        edits: [[
+          `if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n) return;
+    if (this.#activation`,
+          "if (this.#activation",
+        ]],
+      },
+      {
+        name: "ring-reset-does-not-drain",
+        about: "a queue reset is complete while chains are in flight",
+        edits: [[
+          "if (!this.#stopping.has(index)) this.#drain([index], () => this.#queueEnded(index));",
+          `if (!this.#stopping.has(index)) this.#drain([index], () => {});
+    this.#queueEnded(index);`,
+        ]],
+      },
+      {
+        name: "ring-reset-keeps-registers",
+        about: "a queue that was reset has its old addresses",
+        edits: [[
+          "if (setup.resetting) setup.reset();",
+          "if (setup.resetting) setup.resetting = setup.enabled = false;",
+        ]],
+      },
+      {
+        name: "queue-larger-than-maximum",
+        about: "a queue may be larger than the device said",
+        edits: [[
+          `if (setup.size > setup.maxSize) {
+      throw new VirtqueueError(`,
+          `if (setup.size < 0) {
+      throw new VirtqueueError(`,
+        ]],
+      },
+      {
+        name: "save-while-running",
+        about: "a device can be saved while it runs",
+        edits: [[
+          "if (this.live || this.#resetting !== null || this.#draining.size > 0) {",
+          "if (this.#resetting !== null) {",
+        ]],
+      },
+    ],
+  },
+  {
+    file: "packages/device/saved_device.ts",
+    mutants: [
+      {
+        name: "restore-running-and-suspended",
+        about: "a saved device may be both running and suspended",
+        edits: [["if ((status & running) === running) {", "if (false) {"]],
+      },
+      {
+        name: "restore-in-flight",
+        about: "a saved queue may have chains in flight, which nobody has",
+        edits: [[
+          "(position.nextAvail !== position.nextUsed || position.availWrap !== position.usedWrap)",
+          "position.nextAvail < 0",
+        ]],
+      },
+    ],
+  },
+  {
+    file: "packages/device/queue_setup.ts",
+    mutants: [
+      {
+        name: "queue-moved-while-enabled",
+        about: "the addresses of an enabled queue can be changed",
+        edits: [[
+          "if (!this.enabled) this.#halves[2 * area + half] = value;",
+          "this.#halves[2 * area + half] = value;",
+        ]],
+      },
+      {
+        name: "queue-resized-while-enabled",
+        about: "the size of an enabled queue can be changed",
+        edits: [[
+          "if (!this.enabled) this.#size = value & 0xffff;",
+          "this.#size = value & 0xffff;",
+        ]],
+      },
+      {
+        name: "queue-address-high-half-ignored",
+        about: "queues above 4 GiB are looked for below",
+        edits: [[" + this.#halves[2 * area + 1]! * 0x1_0000_0000;", ";"]],
+      },
+      {
+        name: "queue-reset-keeps-addresses",
+        about: "the addresses of a queue survive its reset",
+        edits: [["this.#halves.fill(0);", ""]],
+      },
+      {
+        name: "queue-reset-keeps-size",
+        about: "the size of a queue survives its reset",
+        edits: [["    this.#size = this.maxSize;\n    this.#halves", "    this.#halves"]],
+      },
+    ],
+  },
+  {
+    file: "packages/device/config_space.ts",
+    mutants: [
+      {
+        name: "config-generation-stays",
+        about: "the generation stays when the configuration changes",
+        edits: [[
+          `    this.#generation = (this.#generation + 1) >>> 0;
+    this.#listener?.();`,
+          "    this.#listener?.();",
+        ]],
+      },
+      {
+        name: "config-change-silent",
+        about: "the driver is not told that the configuration changed",
+        edits: [["this.#listener?.();", ""]],
+      },
+      {
+        name: "config-write-beyond-end",
+        about: "a write may begin in the configuration and end behind it",
+        edits: [["offset + size > this.bytes.length", "offset > this.bytes.length"]],
+      },
+      {
+        name: "config-write-refused-taken",
+        about: "what the device does not accept is written to the configuration",
+        edits: [[
+          "if (this.#onWrite(offset, bytes)) this.bytes.set(bytes, offset);",
+          `this.#onWrite(offset, bytes);
+    this.bytes.set(bytes, offset);`,
+        ]],
+      },
+    ],
+  },
+  {
+    file: "packages/device/queue_device.ts",
+    mutants: [
+      {
+        name: "stop-keeps-chains",
+        about: "a reset does not drop what is in flight",
+        edits: [["for (const server of this.#servers) server.abandon();", ""]],
+      },
+      {
+        name: "old-work-overtakes",
+        about: "the next life does not wait for work of the one before",
+        edits: [[
+          "server.start(queue, this.#activation, this.#stale > 0);",
+          "server.start(queue, this.#activation, false);",
+        ]],
+      },
+    ],
+  },
+  {
+    file: "packages/device/queue_server.ts",
+    mutants: [
+      {
+        name: "server-sleeps-on-work",
+        about: "what arrived while the device asked for kicks waits for the next kick",
+        edits: [["if (!queue.arm()) return;", "queue.arm();\n      return;"]],
+      },
+      {
+        name: "server-interrupts-always",
+        about: "the driver is interrupted though it did not ask",
+        edits: [[
+          `      if (queue.flush()) this.#interrupt(activation);
+      if (this.queue`,
+          `      queue.flush();
+      this.#interrupt(activation);
+      if (this.queue`,
+        ]],
+      },
+      {
+        name: "server-never-suspends",
+        about: "the driver kicks while the device is looking anyway",
+        edits: [["      queue.suspend();\n", ""]],
+      },
+      {
+        name: "server-one-chain-per-kick",
+        about: "a kick handles one chain and leaves the others",
+        edits: [[
+          "        if (chain === null) break;\n        this.counters",
+          "        if (chain === null || this.counters.chains % 2 === 1) break;\n        this.counters",
+        ]],
+      },
+      {
+        name: "server-rounds-unbounded",
+        about: "a driver that keeps a queue full keeps the event loop",
+        edits: [["round < ROUNDS; round++", "round < Infinity; round++"]],
+        hangs: true,
+      },
+      {
+        name: "server-completes-dropped",
+        about: "a chain that a reset dropped is used all the same",
+        edits: [[
+          " || chain.owner !== ChainOwner.device) return;\n    activation.memory.refresh();",
+          ") return;\n    activation.memory.refresh();",
+        ]],
+      },
+      {
+        name: "server-stops-at-once",
+        about: "a queue counts as stopped while chains are in flight",
+        edits: [["if (queue.inFlight === 0 && !this.#draining) {", "if (!this.#draining) {"]],
+      },
+      {
+        name: "server-swallows-errors",
+        about: "an error of the driver stops the queue in silence",
+        edits: [[
+          `      this.#rounds(queue, activation);
+    } catch (error) {
+      activation.fail(error);`,
+          `      this.#rounds(queue, activation);
+    } catch {`,
+        ]],
+      },
+      {
+        name: "server-stale-views",
+        about: "late completions go to the memory as it was before it grew",
+        edits: [[
+          `    activation.memory.refresh();
+    queue.push(chain);`,
+          "    queue.push(chain);",
+        ]],
+      },
+      {
+        name: "server-late-unpublished",
+        about: "late completions are not published",
+        edits: [["queueMicrotask(this.#flushLater);", ""]],
+      },
+    ],
+  },
+];

@@ -1,0 +1,31 @@
+import { BLK_DEVICE } from "./blk_device.ts";
+import { BLK_DRIVER } from "./blk_driver.ts";
+import { DEVICE } from "./device.ts";
+import { DRIVER_QUEUES } from "./driver_queues.ts";
+import { DRIVER_SESSION } from "./driver_session.ts";
+import { MEMORY } from "./memory.ts";
+import { MMIO } from "./mmio.ts";
+import type { MutatedFile, PlacedMutant } from "./mutant.ts";
+import { PACKED_QUEUE } from "./packed_queue.ts";
+import { PCI } from "./pci.ts";
+import { SPLIT_QUEUE } from "./split_queue.ts";
+import { VRING } from "./vring.ts";
+
+const FILES: readonly (readonly MutatedFile[])[] = [
+  MEMORY,
+  VRING,
+  SPLIT_QUEUE,
+  PACKED_QUEUE,
+  DRIVER_QUEUES,
+  DEVICE,
+  DRIVER_SESSION,
+  PCI,
+  MMIO,
+  BLK_DEVICE,
+  BLK_DRIVER,
+];
+
+/** All mutants, in the order in which they are tried. */
+export const MUTANTS: readonly PlacedMutant[] = FILES.flat().flatMap(({ file, mutants }) =>
+  mutants.map((mutant) => ({ ...mutant, file }))
+);

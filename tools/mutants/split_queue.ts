@@ -1,0 +1,303 @@
+import type { MutatedFile } from "./mutant.ts";
+
+/** The device side of split queues. */
+export const SPLIT_QUEUE: readonly MutatedFile[] = [
+  {
+    file: "packages/vring/split_queue.ts",
+    mutants: [
+      {
+        name: "split-index-before-entry",
+        about: "the used index tells of an entry that is not written yet",
+        edits: [[
+          `    view.setUint32(at, chain.id, true);
+    view.setUint32(at + 4, written, true);
+    this.#nextUsed = (this.#nextUsed + 1) & 0xffff;`,
+          `    this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
+    Atomics.store(this.#deviceRegion.u16, this.#usedIdx, this.#nextUsed);
+    view.setUint32(at, chain.id, true);
+    view.setUint32(at + 4, written, true);`,
+        ]],
+      },
+      {
+        name: "split-index-plain-store",
+        about: "the used index is stored without a barrier",
+        edits: [[
+          "Atomics.store(this.#deviceRegion.u16, this.#usedIdx, now);",
+          "this.#deviceRegion.view.setUint16(this.#usedIdx * 2, now, true);",
+        ]],
+      },
+      {
+        name: "split-index-plain-load",
+        about: "the available index is read without a barrier",
+        edits: [[
+          "const seen = Atomics.load(this.#driverRegion.u16, this.#availIdx);",
+          "const seen = this.#driverRegion.view.getUint16(this.#availIdx * 2, true);",
+        ]],
+      },
+      {
+        name: "split-decision-before-publish",
+        about: "whether to interrupt is decided before the used index is stored, with EVENT_IDX",
+        edits: [
+          [
+            "    Atomics.store(this.#deviceRegion.u16, this.#usedIdx, now);",
+            `    const event = Atomics.load(this.#driverRegion.u16, this.#usedEvent);
+    Atomics.store(this.#deviceRegion.u16, this.#usedIdx, now);`,
+          ],
+          [
+            "needEvent(Atomics.load(this.#driverRegion.u16, this.#usedEvent), now, added)",
+            "needEvent(event, now, added)",
+          ],
+        ],
+      },
+      {
+        name: "split-flags-before-publish",
+        about: "whether to interrupt is decided before the used index is stored, by flags",
+        edits: [
+          [
+            `    const flags = Atomics.load(this.#driverRegion.u16, this.#availFlags);
+    return`,
+            "    return",
+          ],
+          [
+            "    Atomics.store(this.#deviceRegion.u16, this.#usedIdx, now);",
+            `    const flags = Atomics.load(this.#driverRegion.u16, this.#availFlags);
+    Atomics.store(this.#deviceRegion.u16, this.#usedIdx, now);`,
+          ],
+        ],
+      },
+      {
+        name: "split-batch-counts-one",
+        about: "only the last entry of a batch is compared with used_event",
+        edits: [[
+          "needEvent(Atomics.load(this.#driverRegion.u16, this.#usedEvent), now, added)",
+          "needEvent(Atomics.load(this.#driverRegion.u16, this.#usedEvent), now, 1)",
+        ]],
+      },
+      {
+        name: "split-added-never-reset",
+        about: "what was published counts again at the next flush",
+        edits: [[
+          `    this.#added = 0;
+    const now`,
+          "    const now",
+        ]],
+      },
+      {
+        name: "split-arm-without-recheck",
+        about: "the device asks for kicks and does not look again",
+        edits: [[
+          `    return this.#seenAvail !== this.#nextAvail ||
+      Atomics.load(this.#driverRegion.u16, this.#availIdx) !== this.#nextAvail;`,
+          "    return this.#seenAvail !== this.#nextAvail;",
+        ]],
+      },
+      {
+        name: "split-arm-event-stale",
+        about: "avail_event is not moved on when the device asks for kicks",
+        edits: [["Atomics.store(u16, this.#availEvent, this.#nextAvail);", ""]],
+      },
+      {
+        name: "split-arm-event-ahead",
+        about: "avail_event names the entry after the next one",
+        edits: [[
+          "Atomics.store(u16, this.#availEvent, this.#nextAvail);",
+          "Atomics.store(u16, this.#availEvent, (this.#nextAvail + 1) & 0xffff);",
+        ]],
+      },
+      {
+        name: "split-suspend-nothing",
+        about: "the device never says that it needs no kicks",
+        edits: [[
+          "this.#deviceRegion.view.setUint16(this.#usedFlags * 2, VIRTQ_USED_F_NO_NOTIFY, true);",
+          "",
+        ]],
+      },
+      {
+        name: "split-suspend-for-good",
+        about: "NO_NOTIFY is never taken back",
+        edits: [["Atomics.store(u16, this.#usedFlags, 0);", ""]],
+      },
+      {
+        name: "split-flags-with-event-idx",
+        about: "the device sets NO_NOTIFY though EVENT_IDX was negotiated",
+        edits: [["if (this.#eventIdx || this.#suspended) return;", "if (this.#suspended) return;"]],
+      },
+      {
+        name: "split-no-interrupt-ignored",
+        about: "VIRTQ_AVAIL_F_NO_INTERRUPT is not looked at",
+        edits: [["return (flags & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;", "return flags >= 0;"]],
+      },
+      {
+        name: "split-event-idx-not-negotiated",
+        about: "event indexes are used though EVENT_IDX was not negotiated",
+        edits: [[
+          "this.#eventIdx = (features & VIRTIO_F_EVENT_IDX) !== 0n;",
+          "this.#eventIdx = true;",
+        ]],
+      },
+      {
+        name: "split-event-idx-unused",
+        about: "event indexes are not used though EVENT_IDX was negotiated",
+        edits: [[
+          "this.#eventIdx = (features & VIRTIO_F_EVENT_IDX) !== 0n;",
+          "this.#eventIdx = false;",
+        ]],
+      },
+      {
+        name: "split-in-order-not-negotiated",
+        about: "chains are used in order though IN_ORDER was not negotiated",
+        edits: [[
+          "new ChainPool(size, (features & VIRTIO_F_IN_ORDER) !== 0n)",
+          "new ChainPool(size, true)",
+        ]],
+      },
+      {
+        name: "split-in-order-ignored",
+        about: "chains are used as they are done though IN_ORDER was negotiated",
+        edits: [[
+          "new ChainPool(size, (features & VIRTIO_F_IN_ORDER) !== 0n)",
+          "new ChainPool(size, false)",
+        ]],
+      },
+      {
+        name: "split-avail-index-not-wrapped",
+        about: "the next available index goes on after 65535",
+        edits: [["this.#nextAvail = (next + 1) & 0xffff;", "this.#nextAvail = next + 1;"]],
+      },
+      {
+        name: "split-used-index-not-wrapped",
+        about: "the next used index is one behind after 65535",
+        edits: [[
+          "this.#nextUsed = (this.#nextUsed + 1) & 0xffff;",
+          "this.#nextUsed = (this.#nextUsed + 1) % 0xffff;",
+        ]],
+      },
+      {
+        name: "split-used-entry-not-wrapped",
+        about: "the used entry is written behind the ring after its end",
+        edits: [[
+          "8 * (this.#nextUsed & this.#mask)",
+          "8 * (this.#nextUsed & (2 * this.#mask + 1))",
+        ]],
+      },
+      {
+        name: "split-avail-entry-not-wrapped",
+        about: "the available entry is read behind the ring after its end",
+        edits: [["2 * (next & this.#mask)", "2 * (next & (2 * this.#mask + 1))"]],
+      },
+      {
+        name: "split-avail-jump-unchecked",
+        about: "the available index may jump ahead by more than the queue has entries",
+        edits: [["if (ahead > this.size) {", "if (ahead > 0x8000) {"]],
+      },
+      {
+        name: "split-head-off-by-one",
+        about: "the descriptor behind the table may be used",
+        edits: [["if (index >= entries) {", "if (index > entries) {"]],
+      },
+      {
+        name: "split-loop-unbounded",
+        about: "a chain that loops is followed for ever",
+        edits: [["if (steps-- === 0) {", "if (steps === -1) {"]],
+        hangs: true,
+      },
+      {
+        name: "split-next-ignored",
+        about: "VIRTQ_DESC_F_NEXT is not looked at",
+        edits: [["if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;", "break;"]],
+      },
+      {
+        name: "split-next-read-twice",
+        about: "the flags of a descriptor are read again after they were used",
+        edits: [[
+          "if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;",
+          "if ((view.getUint16(at + 12, true) & VIRTQ_DESC_F_NEXT) === 0) break;",
+        ]],
+      },
+      {
+        name: "split-head-read-twice",
+        about: "the head is read from the available ring again for the used entry",
+        edits: [[
+          "chain.id = head;",
+          `chain.id = this.#driverRegion.view.getUint16(
+        this.#availRing + 2 * (next & this.#mask),
+        true,
+      );`,
+        ]],
+      },
+      {
+        name: "split-write-ignored",
+        about: "VIRTQ_DESC_F_WRITE is not looked at",
+        edits: [["(flags & VIRTQ_DESC_F_WRITE) !== 0", "false"]],
+      },
+      {
+        name: "split-indirect-ignored",
+        about: "an indirect table is taken for a buffer",
+        edits: [["if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {", "if (flags < 0) {"]],
+      },
+      {
+        name: "split-indirect-not-negotiated",
+        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
+        edits: [["if (!this.#indirect) {", "if (false) {"]],
+      },
+      {
+        name: "split-indirect-nested",
+        about: "an indirect table may hold indirect descriptors",
+        edits: [["if (indirect) {", "if (false) {"]],
+        hangs: true,
+      },
+      {
+        name: "split-indirect-and-next",
+        about: "an indirect descriptor may have NEXT too",
+        edits: [[
+          `        if ((flags & VIRTQ_DESC_F_NEXT) !== 0) {`,
+          "        if (false) {",
+        ]],
+      },
+      {
+        name: "split-used-length-too-long",
+        about: "the used length is all that the device could have written",
+        edits: [["written: number = chain.written", "written: number = chain.writable"]],
+      },
+      {
+        name: "split-used-length-zero",
+        about: "the used length is always 0",
+        edits: [[
+          "view.setUint32(at + 4, written, true);",
+          "view.setUint32(at + 4, written * 0, true);",
+        ]],
+      },
+      {
+        name: "split-used-length-unchecked",
+        about: "a device may say that it wrote more than there is room for",
+        edits: [[
+          "if (!(written >= 0 && written <= chain.writable)) {",
+          "if (!(written >= 0)) {",
+        ]],
+      },
+      {
+        name: "split-error-forgotten",
+        about: "a queue goes on after an error of the driver",
+        edits: [["        this.#broken = error;\n", ""]],
+      },
+      {
+        name: "split-undo-skips",
+        about: "a chain that was put back is not popped again",
+        edits: [["this.#nextAvail = (this.#nextAvail - 1) & 0xffff;", ""]],
+      },
+      {
+        name: "split-index-untracked",
+        about: "the used index is not marked dirty",
+        edits: [[
+          "this.#memory.tracker?.mark(this.#deviceRegion.base + this.#usedIdx * 2, 2);",
+          "",
+        ]],
+      },
+      {
+        name: "split-restored-at-zero",
+        about: "a restored queue begins at used index 0",
+        edits: [["this.#nextUsed = config.position.nextUsed;", ""]],
+      },
+    ],
+  },
+];

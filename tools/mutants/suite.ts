@@ -1,0 +1,109 @@
+/** Which tests notice what, and how a part of the suite is run. */
+
+/** Everything that runs without a guest and in seconds. */
+export const FAST_SUITE: readonly string[] = [
+  "packages/memory",
+  "packages/vring",
+  "packages/device",
+  "packages/transport",
+  "packages/blk",
+  "tests/interleaving",
+  "tests/conformance",
+  "tests/properties",
+  "tests/hostile",
+  "tests/blk_matrix_test.ts",
+];
+
+/** Where to look first: the tests beside the code, then those that were made for it. */
+const NEAREST: readonly (readonly [prefix: string, tests: readonly string[]])[] = [
+  ["packages/memory/", ["packages/memory", "packages/vring"]],
+  ["packages/vring/", ["packages/vring", "tests/interleaving"]],
+  ["packages/device/", ["packages/device"]],
+  ["packages/transport/", ["packages/transport"]],
+  ["packages/blk/", ["packages/blk"]],
+];
+
+/** The parts of the suite to run for a mutant of `file`, one after another until one notices it. */
+export function partsFor(file: string, suite: readonly string[]): string[][] {
+  const nearest = NEAREST.find(([prefix]) => file.startsWith(prefix))?.[1] ?? [];
+  const first = suite.filter((path) => nearest.includes(path));
+  const rest = suite.filter((path) => !nearest.includes(path));
+  return [first, rest].filter((part) => part.length > 0);
+}
+
+/** How a run ended. */
+export interface SuiteRun {
+  /**
+   * - `passed`: every test did.
+   * - `failed`: a test did not, or a module threw when it was loaded.
+   * - `late`: it was stopped at the time limit.
+   * - `died`: the process ended without a verdict, such as out of memory.
+   */
+  readonly end: "passed" | "failed" | "late" | "died";
+  /** The test that failed. */
+  readonly test: string | null;
+  /** Where it is, from the root of the tree. */
+  readonly place: string | null;
+  /** Seconds. */
+  readonly seconds: number;
+  /** What deno wrote. */
+  readonly output: string;
+}
+
+/**
+ * Runs tests in a copy of the tree, up to the first failure.
+ *
+ * @param root The copy.
+ * @param paths From there.
+ * @param limit Milliseconds after which the run is stopped.
+ */
+export async function runSuite(
+  root: string,
+  paths: readonly string[],
+  limit: number,
+): Promise<SuiteRun> {
+  const start = performance.now();
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "test",
+      "-A",
+      // Types are not what is measured.
+      "--no-check",
+      "--fail-fast",
+      // A mutant may collect chains without end.
+      "--v8-flags=--expose-gc,--max-old-space-size=1024",
+      ...paths,
+    ],
+    cwd: root,
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    // Not SIGTERM: an endless loop would not notice it.
+    child.kill("SIGKILL");
+  }, limit);
+  const { success, stdout, stderr } = await child.output();
+  clearTimeout(timer);
+  const decoder = new TextDecoder();
+  const output = decoder.decode(stdout) + decoder.decode(stderr);
+  const seconds = (performance.now() - start) / 1000;
+  const failure = / FAILURES \s+(.+?) => (?:\.\/)?(\S+?)(?::\d+)*\n/.exec(output);
+  const end = late
+    ? "late"
+    : success
+    ? "passed"
+    : failure !== null || /^FAILED \|/m.test(output)
+    ? "failed"
+    : "died";
+  return {
+    end,
+    test: failure?.[1] ?? null,
+    place: failure?.[2] ?? null,
+    seconds,
+    output,
+  };
+}
