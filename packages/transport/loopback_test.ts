@@ -15,7 +15,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { connectMmio } from "./mmio/driver.ts";
 import { MmioPlaceholder, MmioTransport } from "./mmio/mod.ts";
 import { connectPci, type PciLoopbackOptions, ProbeError } from "./pci/driver.ts";
-import { PciTransport, type StructureOptions } from "./pci/mod.ts";
+import { PCI_COMMAND, PCI_COMMAND_MEMORY, PciTransport, type StructureOptions } from "./pci/mod.ts";
 import { EchoDevice } from "./testing/echo_device.ts";
 import { EchoDriver } from "./testing/echo_driver.ts";
 
@@ -121,6 +121,19 @@ Deno.test("loopback: kicks go where the first usable notification structure is",
     const echo = await EchoDriver.open(driver, new DmaPool(memory, 0x1000, 0x20000));
     assertEquals(await echo.echo(0, new Uint8Array([1])), new Uint8Array([1]));
   }
+});
+
+Deno.test("loopback: nobody answers for BARs that are switched off", () => {
+  const memory = GuestMemory.allocate(0x40000);
+  const { transport, driver } = connectPci((host) =>
+    new PciTransport(new EchoDevice(), { memory, host })
+  );
+  driver.writeStatus(1);
+  transport.configWrite(PCI_COMMAND, 2, 0);
+  assertEquals(driver.readStatus(), 0xff);
+  driver.writeStatus(3);
+  transport.configWrite(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+  assertEquals(driver.readStatus(), 1);
 });
 
 Deno.test("loopback: an empty slot is no device", () => {

@@ -107,6 +107,10 @@ Deno.test("MMIO driver: kicks in both formats", () => {
     writes.length = 0;
     driver.kick(1, 0x8003);
     assertEquals(writes, [[0x50, 4, features === 0n ? 1 : 0x8003_0001]]);
+    // The format is negotiated anew after a reset.
+    driver.writeStatus(0);
+    driver.kick(1, 0x8003);
+    assertEquals(writes.at(-1), [0x50, 4, 1]);
   }
 });
 

@@ -291,6 +291,17 @@ Deno.test("MMIO: QueueReset reads 1 while it drains; a device reset in the middl
   assertEquals(bench.take(0), 2);
 });
 
+Deno.test("MMIO: QueueReset and QueueReady know 0 and 1 only", () => {
+  const bench = new MmioBench();
+  bench.start(VIRTIO_F_RING_RESET);
+  bench.write(reg.VIRTIO_MMIO_QUEUE_SEL, 0);
+  for (const value of [0, 2, 0xffff_ffff]) bench.write(reg.VIRTIO_MMIO_QUEUE_RESET, value);
+  for (const value of [2, 0xffff_ffff]) bench.write(reg.VIRTIO_MMIO_QUEUE_READY, value);
+  assertEquals(bench.read(reg.VIRTIO_MMIO_QUEUE_READY), 1);
+  bench.send(0, 1);
+  assertEquals(bench.take(0), 1);
+});
+
 Deno.test("MMIO: QueueReset without VIRTIO_F_RING_RESET does nothing", () => {
   const bench = new MmioBench();
   bench.start();

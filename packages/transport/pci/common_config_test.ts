@@ -267,6 +267,16 @@ Deno.test("common configuration: queue_reset reads 1 while it drains, then the q
   assertEquals(bench.take(0), 6);
 });
 
+Deno.test("common configuration: queue_enable and queue_reset know 1 only", () => {
+  const bench = new PciBench();
+  for (const value of [0, 2, 0xffff]) bench.setCommon(field.queueEnable, 2, value);
+  assertEquals(bench.common(field.queueEnable, 2), 0);
+  bench.start(VIRTIO_F_RING_RESET);
+  bench.select(0);
+  for (const value of [0, 2, 0xffff]) bench.setCommon(field.queueReset, 2, value);
+  assertEquals(bench.common(field.queueEnable, 2), 1);
+});
+
 Deno.test("common configuration: queue_reset is not there without VIRTIO_F_RING_RESET", () => {
   const bench = new PciBench();
   bench.start();
