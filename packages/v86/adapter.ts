@@ -1,15 +1,14 @@
 /**
  * The only file that knows the inside of v86 (0.5.462, pinned: none of this is public API there); `internals.ts` declares
- * what is used of it. It gives the rest of
+ * what is used of it, `emulator.ts` starts it. It gives the rest of
  * the package a plain machine: memory, port and memory-mapped ranges, PCI configuration space, interrupt lines and
  * messages, a serial port, a processor that can be entered anywhere.
  */
 import type { RegionSource } from "@virtio/memory";
-import { V86 } from "v86";
 import type { EntryState, StopReason, V86AdapterOptions, V86Events } from "./adapter_types.ts";
 import { type AccessSize, type BusHandler, readAligned, writeAligned } from "./bus.ts";
+import { makeEmulator } from "./emulator.ts";
 import * as inside from "./internals.ts";
-import { loadWasm } from "./wasm.ts";
 import { MemoryWindows } from "./windows.ts";
 
 /** An emulator, seen as a machine. */
@@ -44,33 +43,7 @@ export class V86Adapter {
 
   /** Makes an emulator that does not run yet. */
   static async create(options: V86AdapterOptions, events: V86Events): Promise<V86Adapter> {
-    const module = await loadWasm(options.wasm);
-    const image = (bytes: Uint8Array | undefined): { buffer: ArrayBuffer } | undefined =>
-      bytes === undefined ? undefined : { buffer: bytes.slice().buffer };
-    const emulator = await new Promise<inside.Emulator>((resolve, reject) => {
-      const made = new V86({
-        wasm_fn: async (imports: WebAssembly.Imports) => {
-          try {
-            return (await WebAssembly.instantiate(module, imports)).exports;
-          } catch (error) {
-            reject(error);
-            return await new Promise(() => {}); // v86 would go on with a half-made machine
-          }
-        },
-        autostart: false,
-        memory_size: options.memorySize,
-        acpi: true,
-        bios: image(options.bios),
-        vga_bios: image(options.vgaBios),
-        disable_keyboard: true,
-        disable_mouse: true,
-        disable_speaker: true,
-        net_device: { type: "none" },
-        boot_order: inside.BOOT_ORDER_DISK_FIRST,
-        // deno-lint-ignore no-explicit-any -- the published types lack half of these
-      } as any) as unknown as inside.Emulator;
-      made.add_listener("emulator-loaded", () => resolve(made));
-    });
+    const emulator = await makeEmulator(options);
     return new V86Adapter(emulator, options, events);
   }
 

@@ -3,6 +3,11 @@
 /** Where v86's WebAssembly module comes from: an address to load, the bytes, or a compiled module. */
 export type V86Wasm = string | URL | Uint8Array | WebAssembly.Module;
 
+/** What is used of the module `node:fs/promises`. */
+interface FileSystem {
+  readFile(url: URL): Promise<Uint8Array>;
+}
+
 async function compile(source: V86Wasm | undefined): Promise<WebAssembly.Module> {
   if (source instanceof WebAssembly.Module) return source;
   if (source instanceof Uint8Array) {
@@ -14,9 +19,11 @@ async function compile(source: V86Wasm | undefined): Promise<WebAssembly.Module>
     if (!response.ok) throw new Error(`Cannot load v86's WebAssembly module from ${url}`);
     return await WebAssembly.compile(await response.arrayBuffer());
   }
-  // Deno and Node both have this module; a browser never comes here.
-  const { readFile } = await import("node:fs/promises");
-  return await WebAssembly.compile(new Uint8Array(await readFile(url)));
+  // Deno and Node both have this; a browser never comes here, and its bundler need not know of the module.
+  const { process } = globalThis as { process?: { getBuiltinModule?(name: string): FileSystem } };
+  const files = process?.getBuiltinModule?.("node:fs/promises");
+  if (files === undefined) throw new Error(`Cannot read ${url}: pass v86's module as option wasm`);
+  return await WebAssembly.compile(new Uint8Array(await files.readFile(url)));
 }
 
 const compiled = new Map<string, Promise<WebAssembly.Module>>();
