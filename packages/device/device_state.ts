@@ -343,7 +343,8 @@ export class DeviceState {
     const reason = error instanceof Error ? error : new Error(String(error));
     this.#status |= VIRTIO_STATUS_DEVICE_NEEDS_RESET;
     if ((this.#status & VIRTIO_STATUS_DRIVER_OK) !== 0) activation?.interrupt.config();
-    if (activation !== null) this.#stopDevice();
+    // The interrupt may have got the device reset, and even started again.
+    if (activation !== null && this.#activation === activation) this.#stopDevice();
     this.#options.onError?.(reason);
   }
 
@@ -415,7 +416,7 @@ export class DeviceState {
     try {
       stopped = indexes.map((index) => this.device.stopQueue(index));
     } catch (error) {
-      this.fail(error);
+      if (life === this.#life) this.fail(error);
       return;
     }
     if (others.length === 0 && stopped.every((queue) => !(queue instanceof Promise))) {

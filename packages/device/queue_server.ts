@@ -36,6 +36,13 @@ export class QueueCounters {
 
 /** A drain takes this many rings' worth of chains before it lets the event loop turn. */
 const ROUNDS = 4;
+/**
+ * And about this many bytes, so that a ring full of the longest chains, all of the same memory, does not hold the loop up for
+ * minutes. One chain more is taken when it is not reached.
+ */
+const BYTES = 1 << 26;
+/** A descriptor counts as so many bytes: walking it costs about as much as copying them. */
+const DESCRIPTOR_BYTES = 512;
 
 /** Serves one queue. Owned by `QueueDevice`. */
 export class QueueServer {
@@ -159,14 +166,16 @@ export class QueueServer {
   }
 
   #rounds(queue: Queue, activation: Activation): void {
+    let bytes = 0;
     for (let round = 0; round < ROUNDS; round++) {
       queue.suspend();
       // The queue itself bounds this loop: more chains than it has entries are an error of the driver.
-      while (!this.#stopping) {
+      while (!this.#stopping && bytes < BYTES) {
         const chain = queue.pop();
         if (chain === null) break;
         this.counters.chains++;
         this.counters.descriptors += chain.descriptors;
+        bytes += chain.readable + chain.writable + DESCRIPTOR_BYTES * chain.descriptors;
         this.#resumed = false;
         const handled = this.#handler.handleChain(chain, this.#index);
         // The handler may have got the device reset.
@@ -185,6 +194,7 @@ export class QueueServer {
       }
       if (queue.flush()) this.#interrupt(activation);
       if (this.queue !== queue || this.#stopping || this.#busy || this.#deferred) return;
+      if (bytes >= BYTES) break;
       if (!queue.arm()) return;
     }
     // A driver that runs beside us can keep the queue full for ever; the event loop must turn all the same.
@@ -242,7 +252,8 @@ export class QueueServer {
     if (queue === null || activation === null || chain.owner !== ChainOwner.device) return;
     activation.memory.refresh();
     queue.push(chain);
-    if (this.#draining || this.#flushScheduled) return;
+    // Also while draining: a chain may be completed from inside the interrupt that follows the drain's own flush.
+    if (this.#flushScheduled) return;
     this.#flushScheduled = true;
     queueMicrotask(this.#flushLater);
   }
