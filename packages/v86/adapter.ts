@@ -1,18 +1,22 @@
 /**
  * The only file that knows the inside of v86 (0.5.462, pinned: none of this is public API there); `internals.ts` declares
- * what is used of it, `emulator.ts` starts it. It gives the rest of
+ * what is used of it, `emulator.ts` starts it, `ide.ts` counts. It gives the rest of
  * the package a plain machine: memory, port and memory-mapped ranges, PCI configuration space, interrupt lines and
  * messages, a serial port, a processor that can be entered anywhere.
  */
 import type { RegionSource } from "@virtio/memory";
 import type { EntryState, StopReason, V86AdapterOptions, V86Events } from "./adapter_types.ts";
 import { type AccessSize, type BusHandler, readAligned, writeAligned } from "./bus.ts";
+import type { IdeCounters } from "./counters.ts";
 import { makeEmulator } from "./emulator.ts";
+import { countIdeAccesses } from "./ide.ts";
 import * as inside from "./internals.ts";
 import { MemoryWindows } from "./windows.ts";
 
 /** An emulator, seen as a machine. */
 export class V86Adapter {
+  /** Accesses to v86's own IDE controller; null without a disk for it. */
+  readonly ide: IdeCounters | null = null;
   readonly #emulator: inside.Emulator;
   readonly #cpu: inside.Cpu;
   readonly #events: V86Events;
@@ -37,7 +41,8 @@ export class V86Adapter {
     this.#hookConfiguration();
     this.#hookPower();
     this.#hookMainLoop();
-    this.#removeFunction(inside.IDE_SLOT); // it has no disks, and a BIOS waits for them
+    if (options.ideDisk !== undefined) this.ide = countIdeAccesses(this.#cpu.io.ports);
+    else this.#removeFunction(inside.IDE_SLOT); // it has no disks, and a BIOS waits for them
     emulator.add_listener("serial0-output-byte", (byte: number) => events.serial(byte));
   }
 

@@ -11,6 +11,8 @@ export interface V86AdapterOptions {
   readonly bios?: Uint8Array;
   /** Display adapter BIOS. */
   readonly vgaBios?: Uint8Array;
+  /** A disk for v86's own IDE controller; without one the guest sees no such controller. */
+  readonly ideDisk?: ArrayBuffer;
 }
 
 /** Why the processor will not go on by itself. */

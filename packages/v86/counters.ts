@@ -19,3 +19,16 @@ export class ExitCounters {
       this.portReads + this.portWrites;
   }
 }
+
+/** How often the guest left the processor for v86's own IDE controller, primary channel. */
+export class IdeCounters {
+  /** Reads of its registers. */
+  reads = 0;
+  /** Writes of its registers. */
+  writes = 0;
+
+  /** All of them. */
+  get total(): number {
+    return this.reads + this.writes;
+  }
+}

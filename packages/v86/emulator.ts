@@ -28,6 +28,7 @@ export async function makeEmulator(options: V86AdapterOptions): Promise<Emulator
       acpi: true,
       bios: image(options.bios),
       vga_bios: image(options.vgaBios),
+      hda: options.ideDisk === undefined ? undefined : { buffer: options.ideDisk },
       disable_keyboard: true,
       disable_mouse: true,
       disable_speaker: true,

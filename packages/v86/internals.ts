@@ -117,5 +117,7 @@ export const PM_BLOCK_OF_SEABIOS = 0x600;
 export const PM_BLOCK_SIZE = 12;
 /** PCI slot of v86's IDE controller. */
 export const IDE_SLOT = 0x1e;
+/** Registers of its primary channel: first port and number of ports of the command block, the control block, and bus master. */
+export const IDE_PRIMARY_PORTS = [[0x1f0, 8], [0x3f6, 1], [0xb400, 8]] as const;
 /** CMOS boot order: hard disk, floppy disk, CD-ROM. */
 export const BOOT_ORDER_DISK_FIRST = 0x312;

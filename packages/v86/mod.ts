@@ -7,7 +7,7 @@
  */
 export type { StopReason } from "./adapter_types.ts";
 export { type LinuxBoot, unpackKernel } from "./boot.ts";
-export { ExitCounters } from "./counters.ts";
+export { ExitCounters, IdeCounters } from "./counters.ts";
 export {
   FIRST_PCI_SLOT,
   V86Machine,
