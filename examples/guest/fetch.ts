@@ -48,8 +48,11 @@ const MODULES = [
   ...["virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console"],
   ...["virtio_balloon", "virtio_rng", "virtio_input", "virtio_scsi"],
   ...["ext4", "crc32c_generic", "vfat", "nls_cp437", "nls_ascii"],
+  // v86's own IDE disk, to compare with.
+  ...["ata_piix", "libata", "sd_mod"],
   // What those need is found out anyway, but each round reads the whole package again.
-  ...["jbd2", "mbcache", "crc16", "fat", "scsi_mod", "scsi_common"],
+  ...["jbd2", "mbcache", "crc16", "fat", "scsi_mod", "scsi_common", "t10_pi", "crc_t10dif"],
+  ...["crct10dif_common", "crc64_rocksoft", "crc64"],
 ];
 
 /** What is in the cache: files by name with their hashes, and facts about them. */

@@ -7,7 +7,7 @@ import { V86Adapter } from "./adapter.ts";
 import type { StopReason } from "./adapter_types.ts";
 import { BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR, type LinuxBoot, planLinuxBoot } from "./boot.ts";
 import type { BusHandler } from "./bus.ts";
-import { ExitCounters } from "./counters.ts";
+import { ExitCounters, type IdeCounters } from "./counters.ts";
 import { firmwareFiles } from "./firmware.ts";
 import { decodeMessage, LineSource, WiredLines } from "./interrupts.ts";
 import { MMIO_WINDOW_LIMIT, MMIO_WINDOW_SIZE } from "./layout.ts";
@@ -29,6 +29,12 @@ export interface V86MachineOptions {
     /** BIOS of the standard display adapter. */
     readonly vgaBios?: Uint8Array;
   };
+  /**
+   * A disk behind v86's own, fully emulated IDE controller, as a yardstick for virtio. The guest works on these bytes; their
+   * number is a multiple of 512. Without it the guest sees no IDE controller. A saved state contains the disk, and a machine
+   * that such a state is restored into works on a copy.
+   */
+  readonly ide?: { readonly buffer: ArrayBuffer };
   /** Called with every byte that the guest sends to serial port 0. */
   readonly onSerial?: (byte: number) => void;
   /** Called with every byte of the BIOS's debug messages. */
@@ -114,13 +120,17 @@ export class V86Machine {
     if (!Number.isInteger(mmioWindows) || mmioWindows < 0 || mmioWindows > MMIO_WINDOW_LIMIT) {
       throw new RangeError(`mmioWindows must be an integer from 0 to ${MMIO_WINDOW_LIMIT}`);
     }
-    const { firmware } = options;
+    const { firmware, ide } = options;
+    if (ide !== undefined && (ide.buffer.byteLength === 0 || ide.buffer.byteLength % 512 !== 0)) {
+      throw new RangeError("The IDE disk must have a multiple of 512 bytes, and some");
+    }
     let made: V86Machine | null = null;
     const adapter = await V86Adapter.create({
       memorySize,
       ...(options.wasm === undefined ? {} : { wasm: options.wasm }),
       ...(firmware === undefined ? {} : { bios: firmware.bios }),
       ...(firmware?.vgaBios === undefined ? {} : { vgaBios: firmware.vgaBios }),
+      ...(ide === undefined ? {} : { ideDisk: ide.buffer }),
     }, {
       serial: options.onSerial ?? (() => {}),
       debug: options.onDebug ?? (() => {}),
@@ -136,6 +146,11 @@ export class V86Machine {
       }
     }
     return machine;
+  }
+
+  /** How often the guest left for v86's own IDE disk, which `exits` does not count; null without one. */
+  get ideExits(): IdeCounters | null {
+    return this.#adapter.ide;
   }
 
   /** Why the guest stopped for good, or null while it can run. */
