@@ -112,6 +112,16 @@ async function writeBundle(folder: string, recipe: string, bundle: Bundle): Prom
   await Deno.rename(`${folder}/manifest.json.new`, `${folder}/manifest.json`);
 }
 
+/** The file that keeps others from filling the cache at the same time. */
+async function openLock(cache: string): Promise<Deno.FsFile> {
+  try {
+    await Deno.mkdir(cache, { recursive: true });
+    return await Deno.open(`${cache}/lock`, { create: true, write: true });
+  } catch (error) {
+    throw new FetchError(`The cache ${cache} cannot be written: ${(error as Error).message}`);
+  }
+}
+
 /** A bundle from the cache, or made and put there. One process at a time makes it; the others wait. */
 async function cached(
   name: string,
@@ -124,8 +134,7 @@ async function cached(
   const folder = `${cache}/${name}`;
   const found = await readBundle(folder, recipe);
   if (found !== null) return found;
-  await Deno.mkdir(cache, { recursive: true });
-  using lock = await Deno.open(`${cache}/lock`, { create: true, write: true });
+  using lock = await openLock(cache);
   await lock.lock(true);
   const made = await readBundle(folder, recipe);
   if (made !== null) return made;

@@ -29,7 +29,7 @@ export interface GuestOptions {
   readonly beforeRun?: (machine: V86Machine) => void | Promise<void>;
   /** Told what the guest writes to its console, in pieces. */
   readonly console?: (text: string) => void;
-  /** Milliseconds until the guest must take commands; 60,000 unless given. */
+  /** Milliseconds until the guest must take commands; 180,000 unless given. */
   readonly bootTimeout?: number;
 }
 
@@ -68,9 +68,10 @@ export class Guest {
     }
     const guest = await Guest.#make(options);
     const commandLine = `${COMMAND_LINE} ${options.commandLine ?? ""}`.trim();
-    await guest.machine.bootLinux({ kernel, initrd, commandLine });
-    await guest.#start(options.bootTimeout);
-    return guest;
+    return await guest.#orDestroy(async () => {
+      await guest.machine.bootLinux({ kernel, initrd, commandLine });
+      await guest.#start(options.bootTimeout);
+    });
   }
 
   /**
@@ -80,8 +81,7 @@ export class Guest {
    */
   static async bootFirmware(options: GuestOptions): Promise<Guest> {
     const guest = await Guest.#make(options);
-    await guest.#start(options.bootTimeout);
-    return guest;
+    return await guest.#orDestroy(() => guest.#start(options.bootTimeout));
   }
 
   /** Goes on from a saved state. `attach` is for devices that the guest knew; attach others afterwards: new hardware. */
@@ -90,10 +90,11 @@ export class Guest {
       ...options,
       machine: { ...options.machine, memorySize: state.memorySize },
     });
-    await guest.machine.restoreState(state);
-    await options.beforeRun?.(guest.machine);
-    guest.machine.run();
-    return guest;
+    return await guest.#orDestroy(async () => {
+      await guest.machine.restoreState(state);
+      await options.beforeRun?.(guest.machine);
+      guest.machine.run();
+    });
   }
 
   static async #make(options: GuestOptions): Promise<Guest> {
@@ -107,7 +108,18 @@ export class Guest {
     return new Guest(machine, line);
   }
 
-  async #start(timeout = 60_000): Promise<void> {
+  /** A guest that did not come up has nobody to destroy it. */
+  async #orDestroy(begin: () => Promise<void>): Promise<this> {
+    try {
+      await begin();
+      return this;
+    } catch (error) {
+      await this.machine.destroy();
+      throw error;
+    }
+  }
+
+  async #start(timeout = 180_000): Promise<void> {
     this.machine.run();
     await this.#line.wait("to take commands", timeout, (text) => text.includes(READY_LINE) || null);
   }
@@ -116,7 +128,7 @@ export class Guest {
    * Runs a shell command in the guest. It has no standard input, and starts in `/` each time.
    *
    * @param command What `sh` runs; may have several lines.
-   * @param options `timeout` in milliseconds; 60,000 unless given.
+   * @param options `timeout` in milliseconds; 120,000 unless given.
    * @throws {GuestError} If the guest stops or does not answer in time; it then takes no further commands.
    * @throws {TypeError} If another command still runs.
    */
@@ -136,7 +148,7 @@ export class Guest {
     this.#send(`run ${marker} ${btoa(String.fromCharCode(...bytes))}\n`);
     const result = await this.#line.wait(
       `to finish ${JSON.stringify(command.slice(0, 200))}`,
-      options.timeout ?? 60_000,
+      options.timeout ?? 120_000,
       (text) => {
         const start = text.indexOf(begin);
         const stop = start < 0 ? null : end.exec(text);

@@ -1,6 +1,6 @@
 /**
  * The only file that knows the inside of v86 (0.5.462, pinned: none of this is public API there); `internals.ts` declares
- * what is used of it, `emulator.ts` starts it, `ide.ts` counts. It gives the rest of
+ * what is used of it, `emulator.ts` starts it, `ide.ts` keeps its disk. It gives the rest of
  * the package a plain machine: memory, port and memory-mapped ranges, PCI configuration space, interrupt lines and
  * messages, a serial port, a processor that can be entered anywhere.
  */
@@ -9,7 +9,7 @@ import type { EntryState, StopReason, V86AdapterOptions, V86Events } from "./ada
 import { type AccessSize, type BusHandler, readAligned, writeAligned } from "./bus.ts";
 import type { IdeCounters } from "./counters.ts";
 import { makeEmulator } from "./emulator.ts";
-import { countIdeAccesses } from "./ide.ts";
+import { keepIde } from "./ide.ts";
 import * as inside from "./internals.ts";
 import { MemoryWindows } from "./windows.ts";
 
@@ -41,7 +41,7 @@ export class V86Adapter {
     this.#hookConfiguration();
     this.#hookPower();
     this.#hookMainLoop();
-    if (options.ideDisk !== undefined) this.ide = countIdeAccesses(this.#cpu.io.ports);
+    if (options.ideDisk !== undefined) this.ide = keepIde(this.#cpu);
     else this.#removeFunction(inside.IDE_SLOT); // it has no disks, and a BIOS waits for them
     emulator.add_listener("serial0-output-byte", (byte: number) => events.serial(byte));
   }

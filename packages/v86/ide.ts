@@ -2,11 +2,18 @@
 import { IdeCounters } from "./counters.ts";
 import * as inside from "./internals.ts";
 
+/** Makes v86's IDE controller work without a BIOS, and counts how often a guest leaves to it. */
+export function keepIde(cpu: inside.Cpu): IdeCounters {
+  const space = cpu.devices.pci.device_spaces[inside.IDE_SLOT << 3]!;
+  space[inside.IDE_TIMING >> 2] = inside.IDE_DECODE_ENABLE;
+  return countAccesses(cpu.io.ports);
+}
+
 /**
  * Counts accesses to the registers of the primary IDE channel: command block, control, bus master. v86 answers each of them
  * outside of the processor, as it does an access to a register of ours.
  */
-export function countIdeAccesses(ports: inside.PortEntry[]): IdeCounters {
+function countAccesses(ports: inside.PortEntry[]): IdeCounters {
   const counters = new IdeCounters();
   const read = (before: inside.PortRead): inside.PortRead =>
     function (this: unknown, port) {

@@ -117,6 +117,10 @@ export const PM_BLOCK_OF_SEABIOS = 0x600;
 export const PM_BLOCK_SIZE = 12;
 /** PCI slot of v86's IDE controller. */
 export const IDE_SLOT = 0x1e;
+/** Offset of its timing registers, one of 16 bits per channel, in configuration space. */
+export const IDE_TIMING = 0x40;
+/** What a BIOS sets there: the decode enable bits of both channels, without which Linux takes them for switched off. */
+export const IDE_DECODE_ENABLE = 0x8000_8000 | 0;
 /** Registers of its primary channel: first port and number of ports of the command block, the control block, and bus master. */
 export const IDE_PRIMARY_PORTS = [[0x1f0, 8], [0x3f6, 1], [0xb400, 8]] as const;
 /** CMOS boot order: hard disk, floppy disk, CD-ROM. */
