@@ -7,6 +7,7 @@ import { unfilterX86 } from "./bcj.ts";
 
 /** Thrown where the input is not a valid .xz file, or uses a filter or check other than those supported. */
 export class XzError extends Error {
+  /** "XzError". */
   override readonly name: string = "XzError";
 }
 
