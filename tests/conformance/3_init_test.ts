@@ -11,6 +11,7 @@ import { DriverError } from "@virtio/device/driver";
 import { BufferList } from "@virtio/vring/driver";
 import { FORMATS } from "../../packages/vring/testing/raw_driver.ts";
 import { SessionBench, statusWrites } from "./session_bench.ts";
+import { random } from "./random.ts";
 
 /** A whole initialisation as the transport saw it. */
 async function initialise(): Promise<string[]> {
@@ -153,15 +154,11 @@ for (const [name, format] of FORMATS) {
         bench.memory.read(descriptorArea + 16 * slot, bytes);
         return bytes.join();
       };
-      let seed = 1;
-      const random = (below: number): number => {
-        seed = (seed * 1103515245 + 12345) & 0x7fffffff;
-        return (seed >>> 8) % below;
-      };
+      const pick = random(1);
       let next = 0;
       const slots = new Map<number, number[]>();
       for (let step = 0; step < 400; step++) {
-        const what = random(4);
+        const what = pick(4);
         if (what < 2 && session.queue(0).free >= 2) {
           const before = [...Array(8).keys()].map(entry);
           bench.send(session, next);
@@ -172,7 +169,7 @@ for (const [name, format] of FORMATS) {
           slots.set(next++, changed);
         } else if (what === 2 && bench.device.held.length > 0) {
           // A packed ring has room for what is used at its oldest slots, so there the device keeps the order.
-          const at = name === "split" && inOrder === 0n ? random(bench.device.held.length) : 0;
+          const at = name === "split" && inOrder === 0n ? pick(bench.device.held.length) : 0;
           const [held] = bench.device.held.splice(at, 1);
           // Buffers are popped in the order in which they were sent: the sequence is the token.
           for (const slot of slots.get(held!.chain.sequence)!) exposed.delete(slot);
