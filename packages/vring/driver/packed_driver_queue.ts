@@ -202,7 +202,7 @@ export class PackedDriverQueue implements DriverQueue {
     const at = this.#ring + 16 * this.#nextUsed;
     const word = Atomics.load(this.#ringRegion.i32, (at + 12) / 4);
     const flags = word >>> 16;
-    if (!this.#isUsed(flags) || this.#record.count === 0) return -1;
+    if (!this.#isUsed(flags)) return -1;
     const id = word & 0xffff;
     // 2.8.4: without WRITE the length is reserved.
     const length = (flags & VIRTQ_DESC_F_WRITE) === 0
