@@ -25,31 +25,44 @@ import {
 import { needEvent } from "./need_event.ts";
 import type { ResolvedAreas } from "./open_queue.ts";
 import type { Queue, QueueConfig, QueueState } from "./queue.ts";
-import { addBuffer, checkTotal, INDIRECT_LIMIT, openTable, trackWrites } from "./segments.ts";
+import { trackWrites } from "./segments.ts";
+import { ChainWalker, isTable } from "./walker.ts";
 
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const DEVICE = ChainOwner.device;
+const AVAIL = VIRTQ_DESC_F_AVAIL;
+const USED = VIRTQ_DESC_F_USED;
 const BOTH = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
+const WRITE = VIRTQ_DESC_F_WRITE;
+// In the last word of a descriptor the flags follow the id.
+const F_NEXT = VIRTQ_DESC_F_NEXT << 16;
+const F_WRITE = VIRTQ_DESC_F_WRITE << 16;
+const F_INDIRECT = VIRTQ_DESC_F_INDIRECT << 16;
 
 /** Made by `openQueue`; see `Queue` for what the methods promise. */
 export class PackedQueue implements Queue {
   /** Number of entries. */
-  readonly size: number;
+  declare readonly size: number;
   readonly #memory: GuestMemory;
   readonly #config: QueueConfig;
   readonly #pool: ChainPool;
+  readonly #walker: ChainWalker;
   readonly #ringRegion: MemoryRegion;
   readonly #driverRegion: MemoryRegion;
   readonly #deviceRegion: MemoryRegion;
-  /** Byte offset of the descriptor ring. */
-  readonly #ring: number;
+  /** Index of the descriptor ring's first word in its region's i32. */
+  readonly #ring: number = 0;
   /** Indexes of the two event suppression structures into their regions' i32. */
-  readonly #driverEvent: number;
-  readonly #deviceEvent: number;
-  readonly #indirect: boolean;
-  readonly #eventIdx: boolean;
+  readonly #driverEvent: number = 0;
+  readonly #deviceEvent: number = 0;
+  readonly #indirect: boolean = false;
+  readonly #eventIdx: boolean = false;
   /** Next slot to pop, its wrap counter, and how many slots from there on were seen to be available. */
   #nextAvail = 0;
   #availWrap = 1;
   #seen = 0;
+  /** Chains popped and not yet used. */
+  #inFlight = 0;
   /** Next slot to use, and its wrap counter. */
   #nextUsed = 0;
   #usedWrap = 1;
@@ -72,14 +85,20 @@ export class PackedQueue implements Queue {
     this.size = config.size;
     this.#memory = memory;
     this.#config = config;
-    this.#pool = new ChainPool(config.size, (features & VIRTIO_F_IN_ORDER) !== 0n);
+    this.#pool = new ChainPool(
+      config.size,
+      0,
+      areas.descriptor.region,
+      (features & VIRTIO_F_IN_ORDER) !== 0n,
+    );
+    this.#indirect = (features & VIRTIO_F_INDIRECT_DESC) !== 0n;
+    this.#walker = new ChainWalker(memory, config.size, areas.descriptor, "packed", this.#indirect);
     this.#ringRegion = areas.descriptor.region;
     this.#driverRegion = areas.driver.region;
     this.#deviceRegion = areas.device.region;
-    this.#ring = areas.descriptor.offset;
+    this.#ring = areas.descriptor.offset / 4;
     this.#driverEvent = areas.driver.offset / 4;
     this.#deviceEvent = areas.device.offset / 4;
-    this.#indirect = (features & VIRTIO_F_INDIRECT_DESC) !== 0n;
     this.#eventIdx = (features & VIRTIO_F_EVENT_IDX) !== 0n;
     if (config.position !== undefined) {
       this.#nextAvail = config.position.nextAvail;
@@ -91,36 +110,156 @@ export class PackedQueue implements Queue {
 
   /** Chains popped and not yet used. */
   get inFlight(): number {
-    return this.#pool.inFlight;
+    return this.#inFlight;
   }
 
   /** See `Queue.pop`. */
   pop(): Chain | null {
     if (this.#seen === 0 && !this.#look()) return null;
-    const pool = this.#pool;
-    let chain: Chain | null = null;
-    try {
-      chain = pool.take(this.#addedChains);
-      this.#walk(chain);
-    } catch (error) {
-      if (chain !== null) pool.put(chain);
-      if (error instanceof VirtqueueError) {
-        this.#broken = error;
-        // Nothing is seen any more, so that the next call meets the error again and not what the driver made of the chain.
-        this.#seen = 0;
+    if (this.#inFlight + this.#addedChains >= this.size) throw this.#tooMany();
+    const head = this.#nextAvail | 0;
+    const chain = this.#pool.take(head);
+    // The short way, for plain descriptors; what is unusual, or wrong, is left to the walker from the start.
+    let words = this.#ringRegion.i32;
+    let table = this.#ring | 0;
+    let entries = this.size | 0;
+    const { offsets, lengths } = chain;
+    let region = chain.region;
+    let { baseLow, baseHigh, size } = region;
+    let index = head;
+    let inTable = 0;
+    const first = (table + (head << 2)) | 0;
+    const firstWord = words[(first + 3) | 0]!;
+    if ((firstWord & F_INDIRECT) !== 0) {
+      const offset = (words[first]! - baseLow) | 0;
+      const length = words[(first + 2) | 0]!;
+      if (
+        words[(first + 1) | 0] !== baseHigh || !isTable(offset, length, size) ||
+        (firstWord & F_NEXT) !== 0 || !this.#indirect
+      ) {
+        return this.#walk(chain, head);
       }
-      throw error;
+      words = region.i32;
+      table = offset >> 2;
+      entries = length >>> 4;
+      index = 0;
+      inTable = 1;
     }
-    const slots = chain.slots;
-    let next = this.#nextAvail + slots;
+    let mixed = chain.mixed;
+    let count = 0;
+    let readableCount = 0;
+    let readable = 0;
+    let writable = 0;
+    let word = 0;
+    for (;;) {
+      if (count === offsets.length) return this.#walk(chain, head);
+      const at = (table + (index << 2)) | 0;
+      const low = words[at]!;
+      const high = words[(at + 1) | 0]!;
+      const length = words[(at + 2) | 0]!;
+      word = words[(at + 3) | 0]!;
+      if ((word & F_INDIRECT) !== 0) return this.#walk(chain, head);
+      let offset = (low - baseLow) | 0;
+      if (
+        high !== baseHigh || offset < 0 || length <= 0 || length > ((size - offset) | 0)
+      ) {
+        const found = this.#walker.locate(low, high, length);
+        if (found === null) return this.#walk(chain, head);
+        region = found;
+        baseLow = region.baseLow;
+        baseHigh = region.baseHigh;
+        size = region.size;
+        offset = (low - baseLow) | 0;
+        mixed = chain.mixed = 1;
+      }
+      if ((word & F_WRITE) !== 0) {
+        writable += length;
+      } else {
+        if (writable !== 0) return this.#walk(chain, head);
+        readable += length;
+        readableCount = (count + 1) | 0;
+      }
+      if (mixed !== 0) chain.regions[count] = region;
+      offsets[count] = offset;
+      lengths[count] = length;
+      count = (count + 1) | 0;
+      index = (index + 1) | 0;
+      if (inTable === 0) {
+        if ((word & F_NEXT) === 0) break;
+        if (count === entries) return this.#walk(chain, head);
+        if (index === entries) index = 0;
+      } else if (index === entries) {
+        break;
+      }
+    }
+    const slots = inTable === 0 ? count : 1;
+    if (readable + writable > 0x7fff_ffff || slots > this.#seen) return this.#walk(chain, head);
+    chain.id = (inTable === 0 ? word : firstWord) & 0xffff;
+    chain.slots = slots;
+    chain.finish(count, count, readableCount, readable, writable);
+    this.#popped(slots);
+    return chain;
+  }
+
+  /** The long way. */
+  #walk(chain: Chain, head: number): Chain {
+    try {
+      this.#walker.walk(chain, head);
+      if (chain.slots > this.#seen) this.#walkAgain(chain, head);
+    } catch (error) {
+      this.#failed(chain, error);
+    }
+    this.#popped(chain.slots);
+    return chain;
+  }
+
+  /**
+   * A list that goes on beyond what was seen to be available. Its first descriptor is made available last (2.8.17), so the
+   * rest must be by now, though it may not have been when it was read.
+   */
+  #walkAgain(chain: Chain, head: number): void {
+    const { slots } = chain;
+    this.#look();
+    if (slots <= this.#seen) this.#walker.walk(chain, head);
+    if (chain.slots > this.#seen) {
+      throw new VirtqueueError(
+        "2.8.17",
+        "The first descriptor of a list was made available before the rest",
+      );
+    }
+  }
+
+  #popped(slots: number): void {
+    this.#seen = (this.#seen - slots) | 0;
+    let next = (this.#nextAvail + slots) | 0;
     if (next >= this.size) {
-      next -= this.size;
+      next = (next - this.size) | 0;
       this.#availWrap ^= 1;
     }
     this.#nextAvail = next;
-    this.#seen = slots < this.#seen ? this.#seen - slots : 0;
-    pool.start(chain);
-    return chain;
+    this.#inFlight = (this.#inFlight + 1) | 0;
+  }
+
+  #failed(chain: Chain, error: unknown): never {
+    this.#pool.putBack(chain);
+    if (error instanceof VirtqueueError) this.#break(error);
+    throw error;
+  }
+
+  #tooMany(): VirtqueueError {
+    return this.#break(
+      new VirtqueueError(
+        "3.3.1",
+        `The driver made buffers available again that are still in flight: ${this.#inFlight} of at most ${this.size}`,
+      ),
+    );
+  }
+
+  #break(error: VirtqueueError): VirtqueueError {
+    this.#broken = error;
+    // Nothing is seen any more, so that the next call meets the error again and not what the driver made of the chain.
+    this.#seen = 0;
+    return error;
   }
 
   /**
@@ -130,94 +269,34 @@ export class PackedQueue implements Queue {
   #look(): boolean {
     if (this.#broken !== null) throw this.#broken;
     const region = this.#ringRegion;
-    const view = region.view;
-    const size = this.size;
-    const ring = this.#ring;
-    let slot = this.#nextAvail;
-    let expected = this.#availWrap === 1 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
-    if ((Atomics.load(region.u16, ring / 2 + 8 * slot + 7) & BOTH) !== expected) return false;
+    const { u16 } = region;
+    const size = this.size | 0;
+    // The flags are the last half of a descriptor's last word.
+    const flags = (2 * this.#ring + 7) | 0;
+    let slot = this.#nextAvail | 0;
+    let expected = this.#availWrap === 1 ? AVAIL : USED;
+    if ((Atomics.load(u16, (flags + (slot << 3)) | 0) & BOTH) !== expected) return false;
     let seen = 1;
     let last = slot;
     while (seen < size) {
-      if (++slot === size) {
+      slot = (slot + 1) | 0;
+      if (slot === size) {
         slot = 0;
         expected ^= BOTH;
       }
-      if ((view.getUint16(ring + 16 * slot + 14, true) & BOTH) !== expected) break;
+      if ((u16[(flags + (slot << 3)) | 0]! & BOTH) !== expected) break;
       last = slot;
-      seen++;
+      seen = (seen + 1) | 0;
     }
-    if (seen > 1) Atomics.load(region.u16, ring / 2 + 8 * last + 7);
+    if (seen > 1) Atomics.load(u16, (flags + (last << 3)) | 0);
     this.#seen = seen;
     return true;
-  }
-
-  #walk(chain: Chain): void {
-    const memory = this.#memory;
-    const view = this.#ringRegion.view;
-    const size = this.size;
-    let slot = this.#nextAvail;
-    let slots = 0;
-    for (;;) {
-      const at = this.#ring + 16 * slot;
-      const low = view.getUint32(at, true);
-      const high = view.getUint32(at + 4, true);
-      const length = view.getUint32(at + 8, true);
-      const word = view.getUint32(at + 12, true);
-      const flags = word >>> 16;
-      slots++;
-      if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
-        if (!this.#indirect) {
-          throw new VirtqueueError(
-            "2.8.19",
-            "An indirect descriptor, but VIRTIO_F_INDIRECT_DESC was not negotiated",
-          );
-        }
-        if (slots > 1 || (flags & VIRTQ_DESC_F_NEXT) !== 0) {
-          throw new VirtqueueError("2.8.19", "An indirect descriptor in a list of several");
-        }
-        this.#walkTable(chain, low, high, length);
-      } else {
-        addBuffer(chain, memory, low, high, length, (flags & VIRTQ_DESC_F_WRITE) !== 0);
-      }
-      if ((flags & VIRTQ_DESC_F_NEXT) === 0) {
-        // The last descriptor of a list carries the buffer id (2.8.6).
-        chain.id = word & 0xffff;
-        break;
-      }
-      if (slots === size) {
-        throw new VirtqueueError("2.8.17", "A descriptor list is longer than the queue");
-      }
-      if (++slot === size) slot = 0;
-    }
-    checkTotal(chain);
-    chain.slots = slots;
-  }
-
-  /** An indirect table of the packed format: entries in order, only the WRITE flag counts (2.8.7). */
-  #walkTable(chain: Chain, low: number, high: number, length: number): void {
-    const limit = this.size > INDIRECT_LIMIT ? this.size : INDIRECT_LIMIT;
-    const { view, start } = openTable(this.#memory, low, high, length, limit);
-    for (let at = start; at < start + length; at += 16) {
-      const flags = view.getUint16(at + 14, true);
-      if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
-        throw new VirtqueueError("2.8.19", "An indirect descriptor inside an indirect table");
-      }
-      addBuffer(
-        chain,
-        this.#memory,
-        view.getUint32(at, true),
-        view.getUint32(at + 4, true),
-        view.getUint32(at + 8, true),
-        (flags & VIRTQ_DESC_F_WRITE) !== 0,
-      );
-    }
   }
 
   /** See `Queue.push`. */
   push(chain: Chain, written: number = chain.written): void {
     const pool = this.#pool;
-    if (chain.owner !== ChainOwner.device || chain.pool !== pool) {
+    if (chain.owner !== DEVICE || chain.pool !== pool) {
       throw new TypeError("Cannot use a chain that is not in flight on this queue");
     }
     if (!(written >= 0 && written <= chain.writable)) {
@@ -225,10 +304,12 @@ export class PackedQueue implements Queue {
         `Cannot use a chain with ${written} bytes written: it has ${chain.writable} device-writable bytes`,
       );
     }
-    if (!pool.ordered) {
-      this.#use(chain, written);
-      return;
-    }
+    if (pool.ordered !== 0) this.#pushOrdered(chain, written);
+    else this.#use(chain, written);
+  }
+
+  #pushOrdered(chain: Chain, written: number): void {
+    const pool = this.#pool;
     pool.hold(chain, written);
     for (let turn = pool.nextOrdered(); turn !== null; turn = pool.nextOrdered()) {
       this.#use(turn, turn.held);
@@ -236,46 +317,51 @@ export class PackedQueue implements Queue {
   }
 
   #use(chain: Chain, written: number): void {
-    const view = this.#ringRegion.view;
-    const at = this.#ring + 16 * this.#nextUsed;
-    let flags = this.#usedWrap === 1 ? BOTH : 0;
-    // The length counts only with this flag (2.8.4).
-    if (written > 0) flags |= VIRTQ_DESC_F_WRITE;
-    const word = (chain.id | (flags << 16)) >>> 0;
-    view.setUint32(at + 8, written, true);
+    const words = this.#ringRegion.i32;
+    const slots = chain.slots;
+    const at = (this.#ring + (this.#nextUsed << 2)) | 0;
+    // The length counts only with WRITE (2.8.4).
+    const flags = (this.#usedWrap === 1 ? BOTH : 0) | (written > 0 ? WRITE : 0);
+    const word = chain.id | (flags << 16);
+    words[(at + 2) | 0] = written;
     if (this.#addedChains === 0) {
       this.#headAt = at;
       this.#headWord = word;
     } else {
-      view.setUint32(at + 12, word, true);
+      words[(at + 3) | 0] = word;
     }
-    this.#addedChains++;
-    this.#addedSlots += chain.slots;
-    let next = this.#nextUsed + chain.slots;
+    this.#addedChains = (this.#addedChains + 1) | 0;
+    this.#addedSlots = (this.#addedSlots + slots) | 0;
+    let next = (this.#nextUsed + slots) | 0;
     if (next >= this.size) {
       next -= this.size;
       this.#usedWrap ^= 1;
     }
     this.#nextUsed = next;
-    const tracker = this.#memory.tracker;
-    if (tracker !== null) {
-      trackWrites(tracker, chain);
-      tracker.mark(this.#ringRegion.base + at, 16);
-    }
-    this.#pool.inFlight--;
+    this.#inFlight = (this.#inFlight - 1) | 0;
+    if (this.#memory.tracker !== null) this.#track(chain, 4 * at);
     this.#pool.put(chain);
+  }
+
+  #track(chain: Chain, at: number): void {
+    const tracker = this.#memory.tracker!;
+    trackWrites(tracker, chain);
+    tracker.mark(this.#ringRegion.base + at, 16);
   }
 
   /** See `Queue.undo`. */
   undo(chain: Chain): void {
-    this.#pool.undo(chain);
-    let next = this.#nextAvail - chain.slots;
-    if (next < 0) {
-      next += this.size;
-      this.#availWrap ^= 1;
+    const { slots } = chain;
+    const before = this.#nextAvail - slots;
+    const place = before < 0 ? before + this.size : before;
+    if (chain.owner !== DEVICE || chain.pool !== this.#pool || chain.place !== place) {
+      throw new TypeError("Only the chain that was popped last can be put back");
     }
-    this.#nextAvail = next;
-    this.#seen += chain.slots;
+    this.#pool.putBack(chain);
+    this.#inFlight--;
+    if (before < 0) this.#availWrap ^= 1;
+    this.#nextAvail = place;
+    this.#seen += slots;
   }
 
   /** See `Queue.flush`. */
@@ -285,7 +371,7 @@ export class PackedQueue implements Queue {
     this.#addedSlots = 0;
     this.#addedChains = 0;
     // The driver looks at the first one first: publishing it last publishes the batch.
-    Atomics.store(this.#ringRegion.i32, (this.#headAt + 12) / 4, this.#headWord | 0);
+    Atomics.store(this.#ringRegion.i32, (this.#headAt + 3) | 0, this.#headWord);
     const word = Atomics.load(this.#driverRegion.i32, this.#driverEvent);
     const flags = (word >>> 16) & 3;
     if (flags === RING_EVENT_FLAGS_DISABLE) return false;
@@ -307,7 +393,7 @@ export class PackedQueue implements Queue {
       this.#memory.tracker?.mark(this.#deviceRegion.base + this.#deviceEvent * 4, 4);
     }
     if (this.#seen > 0) return true;
-    const flags = Atomics.load(this.#ringRegion.u16, this.#ring / 2 + 8 * this.#nextAvail + 7);
+    const flags = Atomics.load(this.#ringRegion.u16, 2 * this.#ring + 8 * this.#nextAvail + 7);
     return (flags & BOTH) === (this.#availWrap === 1 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED);
   }
 
@@ -324,15 +410,16 @@ export class PackedQueue implements Queue {
   /** See `Queue.abandon`. */
   abandon(): void {
     this.#pool.abandon();
+    this.#inFlight = 0;
     this.#addedSlots = 0;
     this.#addedChains = 0;
   }
 
   /** See `Queue.snapshot`. */
   snapshot(): QueueState {
-    if (this.#pool.inFlight !== 0 || this.#addedChains !== 0) {
+    if (this.#inFlight !== 0 || this.#addedChains !== 0) {
       throw new TypeError(
-        `Cannot save a queue with ${this.#pool.inFlight} chains in flight and ${this.#addedChains} not flushed: stop the device first`,
+        `Cannot save a queue with ${this.#inFlight} chains in flight and ${this.#addedChains} not flushed: stop the device first`,
       );
     }
     const { size, descriptorArea, driverArea, deviceArea } = this.#config;
