@@ -1,6 +1,9 @@
 import { AddressError } from "./errors.ts";
 import { MemoryRegion, type RegionSource } from "./region.ts";
 
+/** Length of the table that remembers where addresses were found; a power of two. */
+const TABLE_LENGTH = 4096;
+
 /** Told of every range that a device writes: dirty logging, or the code cache of an emulator. */
 export interface WriteTracker {
   /** `length` bytes from guest-physical `address` on were, or may have been, written. */
@@ -55,7 +58,11 @@ export class GuestMemory {
   tracker: WriteTracker | null = null;
   /** Whether no region's buffer can be replaced. */
   readonly stable: boolean;
-  #last: MemoryRegion;
+  /** The region that each piece of the address space was found in last, by the piece's number modulo the table's length. */
+  readonly #found: MemoryRegion[] = [];
+  #mask = 0;
+  /** Address times this: the number of its piece. A power of two, so exact. */
+  #scale = 1;
 
   /**
    * @param sources The regions in any order; at least one.
@@ -80,7 +87,8 @@ export class GuestMemory {
     }
     this.regions = regions;
     this.stable = regions.every((region) => region.stable);
-    this.#last = regions[0]!;
+    const last = regions[regions.length - 1]!;
+    this.#layTable(regions.length === 1 ? 1 : TABLE_LENGTH, last.base + last.size);
   }
 
   /**
@@ -103,9 +111,13 @@ export class GuestMemory {
    * @param length Bytes; a range may not cross a region's end.
    */
   lookup(address: number, length: number): MemoryRegion | null {
-    let region = this.#last;
-    let offset = address - region.base;
+    const region = this.#found[(address * this.#scale) & this.#mask]!;
+    const offset = address - region.base;
     if (offset >= 0 && offset + length <= region.size) return region;
+    return this.#search(address, length);
+  }
+
+  #search(address: number, length: number): MemoryRegion | null {
     const regions = this.regions;
     let low = 0;
     let high = regions.length - 1;
@@ -114,12 +126,34 @@ export class GuestMemory {
       if (regions[middle]!.base <= address) low = middle;
       else high = middle - 1;
     }
-    region = regions[low]!;
-    offset = address - region.base;
+    const region = regions[low]!;
+    const offset = address - region.base;
     // Written so that NaN and infinities fail too.
     if (!(offset >= 0 && offset + length <= region.size)) return null;
-    this.#last = region;
+    this.#found[(address * this.#scale) & this.#mask] = region;
     return region;
+  }
+
+  /**
+   * As `lookup`, for rings and the segments of chains: of a large region the window around the address (see
+   * `MemoryRegion.window`), so that offsets are small integers.
+   *
+   * @returns Null also where the range is in one region, but not in one window.
+   */
+  lookupSegment(address: number, length: number): MemoryRegion | null {
+    const region = this.lookup(address, length);
+    if (region === null) return null;
+    const window = region.window(address);
+    return address - window.base + length <= window.size ? window : null;
+  }
+
+  /** Pieces of the table: as small as lets the table span all memory, but at most 16 MiB, where memory is sparse. */
+  #layTable(length: number, end: number): void {
+    let piece = 4096;
+    while (piece * length < end && piece < 0x100_0000) piece *= 2;
+    this.#scale = 1 / piece;
+    this.#mask = length - 1;
+    for (let i = 0; i < length; i++) this.#found.push(this.regions[0]!);
   }
 
   /**

@@ -31,6 +31,13 @@ export interface RegionSource {
   readonly address?: bigint;
 }
 
+/** Size of a window of a large region, and the distance to the next; see `MemoryRegion.window`. */
+const WINDOW_SIZE = 0x7000_0000;
+const WINDOW_STEP = 0x4000_0000;
+const HIGH = 0x1_0000_0000;
+
+let made = 0;
+
 // Ring indexes are accessed through Uint16Array (the only way to use Atomics on them), and virtio 1.x is little-endian.
 if (new Uint8Array(new Uint16Array([1]).buffer)[0] !== 1) {
   throw new Error("@virtio/memory needs a little-endian host");
@@ -48,22 +55,32 @@ function isBuffer(value: ArrayBufferLike | BufferHolder): value is ArrayBufferLi
  * but a typed array reads `undefined` and ignores writes silently.
  */
 export class MemoryRegion {
+  // Fields are declared, not defined: a field that is defined as undefined first, and assigned then, is checked again by the
+  // compiled code at every use.
+
   /** Guest-physical address of the first byte. */
-  readonly base: number;
+  declare readonly base: number;
   /** Length in bytes. */
-  readonly size: number;
+  declare readonly size: number;
+  /** The lower half of `base` as a signed number, and the upper half. */
+  declare readonly baseLow: number;
+  declare readonly baseHigh: number;
+  /** A small integer of its own: to compare regions costs less by it. */
+  declare readonly id: number;
   /** Whether the bytes stay in the same buffer for good. Where false, a view kept across a turn may be detached. */
-  readonly stable: boolean;
+  declare readonly stable: boolean;
   /** All bytes, for bulk copies. Replaced by `refresh()`. */
-  bytes: Uint8Array;
+  declare bytes: Uint8Array;
   /** The same bytes as 16-bit words, for `Atomics` on ring indexes and flags. Replaced by `refresh()`. */
-  u16: Uint16Array;
+  declare u16: Uint16Array;
   /** The same bytes as 32-bit words, for `Atomics` that publish an id and flags in one store. Replaced by `refresh()`. */
-  i32: Int32Array;
+  declare i32: Int32Array;
   /** The same bytes, for fields. Replaced by `refresh()`. */
-  view: DataView;
+  declare view: DataView;
   /** Address in this process, where the source gave one. */
-  readonly address: bigint | null;
+  declare readonly address: bigint | null;
+  /** Windows of a large region; see `window`. */
+  readonly #windows: MemoryRegion[] = [];
   readonly #holder: BufferHolder | null;
   readonly #byteOffset: number;
 
@@ -105,8 +122,28 @@ export class MemoryRegion {
     if (!Number.isSafeInteger(base + size)) {
       throw new RangeError(`Region ends beyond 2^53: base ${base}, size ${size}`);
     }
+    if (size > WINDOW_SIZE || Math.floor(base / HIGH) !== Math.floor((base + size - 1) / HIGH)) {
+      // Window n starts at the multiple n of the step from the one below the base on.
+      const before = base % WINDOW_STEP;
+      for (let at = -before; at < size; at += WINDOW_STEP) {
+        const start = Math.max(at, 0);
+        const boundary = (Math.floor((base + start) / HIGH) + 1) * HIGH - base;
+        this.#windows.push(
+          new MemoryRegion({
+            ...source,
+            base: base + start,
+            byteOffset: byteOffset + start,
+            size: Math.min(at + WINDOW_SIZE, size, boundary) - start,
+            ...(source.address === undefined ? {} : { address: source.address + BigInt(start) }),
+          }),
+        );
+      }
+    }
     this.base = base;
     this.size = size;
+    this.baseLow = base | 0;
+    this.baseHigh = Math.floor(base / HIGH);
+    this.id = made = (made + 1) & 0x3fff_ffff;
     this.stable = holder === null;
     this.address = source.address ?? null;
     this.#holder = holder;
@@ -123,6 +160,20 @@ export class MemoryRegion {
   }
 
   /**
+   * The part of the region, around an address in it, where offsets stay below 2^31 and all addresses have the same upper
+   * half: the region itself, unless it is large or crosses a multiple of 4 GiB. Larger numbers are no small integers, and
+   * cost several times as much.
+   *
+   * A range of up to 768 MiB lies in the window that its first address gives, if it lies in the region and does not cross
+   * a multiple of 4 GiB.
+   */
+  window(address: number): MemoryRegion {
+    const windows = this.#windows;
+    if (windows.length === 0) return this;
+    return windows[Math.floor(address / WINDOW_STEP) - Math.floor(this.base / WINDOW_STEP)]!;
+  }
+
+  /**
    * Makes the views again if the holder has another buffer now. Cheap when nothing moved.
    *
    * @returns Whether the views were made again.
@@ -131,6 +182,7 @@ export class MemoryRegion {
     if (this.#holder === null) return false;
     const buffer = this.#holder.buffer;
     if (buffer === this.bytes.buffer) return false;
+    for (const window of this.#windows) window.refresh();
     this.bytes = new Uint8Array(buffer, this.#byteOffset, this.size);
     this.u16 = new Uint16Array(buffer, this.#byteOffset, this.size / 2);
     this.i32 = new Int32Array(buffer, this.#byteOffset, this.size / 4);

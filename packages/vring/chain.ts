@@ -28,8 +28,10 @@ export class Chain {
   id = 0;
   /** Ring slots that the chain takes: what a packed queue skips when it is used. */
   slots = 0;
-  /** Counts pops of the queue. */
-  sequence = 0;
+  /** Where in the ring it was made available; tells which of the chains in flight was popped last. */
+  place = 0;
+  /** Its place in the pool. */
+  index = 0;
   /** One of `ChainOwner`. */
   owner: number = ChainOwner.pool;
   /** What `push` was told, while the chain waits for earlier ones. */
@@ -44,25 +46,35 @@ export class Chain {
   readable = 0;
   /** Device-writable bytes in all. */
   writable = 0;
-  /** Region of each segment. */
+  /** Region of each segment; of regions larger than 2 GiB a window. */
   readonly regions: MemoryRegion[] = [];
-  /** Offset of each segment in its region. Float64, since regions may be larger than 4 GiB. */
-  offsets: Float64Array = new Float64Array(8);
+  /** The region that every entry of `regions` names, so that none need be written again; not so where `mixed` is 1. */
+  declare readonly region: MemoryRegion;
+  /** 1: the entries of `regions` differ, or did. */
+  mixed = 0;
+  /** Segments that there is room for. */
+  capacity = 8;
+  /** Offset of each segment in its region. */
+  offsets: Uint32Array = new Uint32Array(8);
   /** Bytes of each segment; never 0. */
   lengths: Uint32Array = new Uint32Array(8);
   /** Cursor over the device-readable bytes. */
-  readonly reader: ChainReader;
+  readonly reader: ChainReader = new ChainReader(this);
   /** Cursor over the device-writable bytes. */
-  readonly writer: ChainWriter;
+  readonly writer: ChainWriter = new ChainWriter(this);
 
   /** The pool that it belongs to, which tells the queues apart. */
-  readonly pool: object;
+  declare readonly pool: object;
 
-  /** Made by queues. */
-  constructor(pool: object) {
+  /**
+   * Made by queues.
+   *
+   * @param region Where the segments most likely lie.
+   */
+  constructor(pool: object, region: MemoryRegion) {
     this.pool = pool;
-    this.reader = new ChainReader(this);
-    this.writer = new ChainWriter(this);
+    this.region = region;
+    while (this.regions.length < this.capacity) this.regions.push(region);
   }
 
   /**
@@ -82,19 +94,40 @@ export class Chain {
     this.writable = 0;
   }
 
+  /** Takes over what a queue counted, and puts both cursors at their starts. */
+  finish(
+    count: number,
+    descriptors: number,
+    readableCount: number,
+    readable: number,
+    writable: number,
+  ): void {
+    this.count = count;
+    this.descriptors = descriptors;
+    this.readableCount = readableCount;
+    this.readable = readable;
+    this.writable = writable;
+    this.reader.start(readable);
+    this.writer.start(readableCount, writable);
+  }
+
   /** Adds a segment; the queue has checked that the region holds it. */
   add(region: MemoryRegion, offset: number, length: number): void {
     const index = this.count;
-    if (index === this.lengths.length) this.#grow();
+    if (index === this.capacity) this.grow();
+    if (this.region !== region) this.mixed = 1;
     this.regions[index] = region;
     this.offsets[index] = offset;
     this.lengths[index] = length;
     this.count = index + 1;
   }
 
-  #grow(): void {
-    const capacity = this.lengths.length * 2;
-    const offsets = new Float64Array(capacity);
+  /** Makes room for twice as many segments. */
+  grow(): void {
+    const capacity = this.capacity * 2;
+    this.capacity = capacity;
+    while (this.regions.length < capacity) this.regions.push(this.region);
+    const offsets = new Uint32Array(capacity);
     offsets.set(this.offsets);
     this.offsets = offsets;
     const lengths = new Uint32Array(capacity);

@@ -1,78 +1,85 @@
+import type { MemoryRegion } from "@virtio/memory";
 import { Chain, ChainOwner } from "./chain.ts";
-import { VirtqueueError } from "./errors.ts";
+
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const POOL = ChainOwner.pool;
+const DEVICE = ChainOwner.device;
 
 /**
- * The chains of one queue: which are free, how many are in flight, and, with VIRTIO_F_IN_ORDER, which completed ones wait
- * for earlier ones. Free chains are kept in a list rather than by head index, because a driver may make the same head
- * available twice.
+ * The chains of one queue: which are free, and, with VIRTIO_F_IN_ORDER, which completed ones wait for earlier ones. Free
+ * chains are kept in a list rather than by head index, because a driver may make the same head available twice.
  */
 export class ChainPool {
-  /** Chains with the device, or waiting for earlier ones. */
-  inFlight = 0;
-  readonly #size: number;
-  /** Sequence numbers count modulo this multiple of the size: they stay small integers, and their places stay right. */
-  readonly #modulus: number;
-  readonly #all: Chain[] = [];
-  readonly #free: Chain[] = [];
-  #freeCount = 0;
-  #popped = 0;
-  /** In-order: the chain of each sequence number, modulo the queue size. */
-  readonly #order: (Chain | null)[] | null;
+  /** 1: completions are put in order. */
+  ordered = 0;
+  /** All chains, the free ones first; each knows its place here. */
+  readonly #chains: Chain[] = [];
+  #free = 0;
+  readonly #slots: number = 0;
+  readonly #region: MemoryRegion;
+  /** In-order: the chains that are not used yet, a ring of the queue's size with the oldest at `#oldest`. */
+  readonly #order: (Chain | null)[] = [];
   #oldest = 0;
+  #waiting = 0;
 
-  constructor(size: number, inOrder: boolean) {
-    this.#size = size;
-    this.#modulus = Math.floor(0x2000_0000 / size) * size;
-    this.#order = inOrder ? new Array<Chain | null>(size).fill(null) : null;
+  /**
+   * @param slots Ring slots that a chain takes, where all take the same.
+   * @param region Where segments most likely lie.
+   */
+  constructor(size: number, slots: number, region: MemoryRegion, inOrder: boolean) {
+    this.#region = region;
+    this.ordered = inOrder ? 1 : 0;
+    this.#slots = slots;
+    while (inOrder && this.#order.length < size) this.#order.push(null);
   }
 
-  /** An empty chain. @throws {VirtqueueError} If the driver made more chains available than it has descriptors. */
-  take(unflushed: number): Chain {
-    if (this.inFlight + unflushed >= this.#size) {
-      throw new VirtqueueError(
-        "3.3.1",
-        `The driver made buffers available again that are still in flight: ${this.inFlight} of at most ${this.#size}`,
-      );
-    }
-    let chain: Chain;
-    if (this.#freeCount > 0) {
-      chain = this.#free[--this.#freeCount]!;
-    } else {
-      chain = new Chain(this);
-      this.#all.push(chain);
-    }
-    chain.begin();
+  /** A chain for the device. `place`, where in the ring it was made available, identifies it for `undo`. */
+  take(place: number): Chain {
+    if (this.#free === 0) this.#make();
+    const free = (this.#free - 1) | 0;
+    this.#free = free;
+    const chain = this.#chains[free]!;
+    chain.owner = DEVICE;
+    chain.place = place;
+    if (this.ordered !== 0) this.#enqueue(chain);
     return chain;
   }
 
-  /** The chain was popped. */
-  start(chain: Chain): void {
-    chain.owner = ChainOwner.device;
-    const sequence = this.#popped;
-    chain.sequence = sequence;
-    this.#popped = this.#after(sequence);
-    this.inFlight++;
-    if (this.#order !== null) this.#order[sequence % this.#size] = chain;
-    chain.reader.begin();
-    chain.writer.begin();
+  #make(): void {
+    const chain = new Chain(this, this.#region);
+    chain.slots = this.#slots;
+    chain.index = this.#chains.length;
+    this.#chains.push(chain);
+    this.#move(chain);
+    this.#free = 1;
   }
 
-  /** Back to the pool; for a chain that was not started, or was used. */
+  #enqueue(chain: Chain): void {
+    this.#order[(this.#oldest + this.#waiting++) % this.#order.length] = chain;
+  }
+
+  /** Back to the pool: the chain was used. */
   put(chain: Chain): void {
-    chain.owner = ChainOwner.pool;
-    this.#free[this.#freeCount++] = chain;
+    chain.owner = POOL;
+    // Where chains are used in the order they were taken, or one at a time, it is in its place already.
+    if (chain.index !== this.#free) this.#move(chain);
+    this.#free = (this.#free + 1) | 0;
   }
 
-  /** The last popped chain is taken back. */
-  undo(chain: Chain): void {
-    if (
-      chain.owner !== ChainOwner.device || chain.pool !== this ||
-      this.#after(chain.sequence) !== this.#popped
-    ) {
-      throw new TypeError("Only the chain that was popped last can be put back");
-    }
-    this.#popped = chain.sequence;
-    this.inFlight--;
+  /** Swaps a chain with the first one that is not free. */
+  #move(chain: Chain): void {
+    const chains = this.#chains;
+    const other = chains[this.#free]!;
+    const { index } = chain;
+    chains[index] = other;
+    other.index = index;
+    chains[this.#free] = chain;
+    chain.index = this.#free;
+  }
+
+  /** Back to the pool, as if it had not been taken: the chain that was taken last. */
+  putBack(chain: Chain): void {
+    if (this.ordered !== 0) this.#waiting--;
     this.put(chain);
   }
 
@@ -84,31 +91,20 @@ export class ChainPool {
 
   /** In-order: the next chain to use, oldest first, or null. */
   nextOrdered(): Chain | null {
-    if (this.#oldest === this.#popped) return null;
-    const chain = this.#order![this.#oldest % this.#size]!;
+    if (this.#waiting === 0) return null;
+    const chain = this.#order[this.#oldest]!;
     if (chain.owner !== ChainOwner.ordered) return null;
-    this.#oldest = this.#after(this.#oldest);
+    this.#oldest = (this.#oldest + 1) % this.#order.length;
+    this.#waiting--;
     return chain;
-  }
-
-  #after(sequence: number): number {
-    return sequence + 1 === this.#modulus ? 0 : sequence + 1;
-  }
-
-  /** Whether completions are to be put in order. */
-  get ordered(): boolean {
-    return this.#order !== null;
   }
 
   /** All chains in flight are nobody's any more; whoever still holds one cannot push it, and it is never reused. */
   abandon(): void {
-    for (const chain of this.#all) {
-      if (chain.owner !== ChainOwner.pool) chain.owner = ChainOwner.dropped;
-    }
-    this.#all.length = 0;
-    for (let i = 0; i < this.#freeCount; i++) this.#all.push(this.#free[i]!);
-    this.inFlight = 0;
-    this.#popped = 0;
+    const chains = this.#chains;
+    for (let i = this.#free; i < chains.length; i++) chains[i]!.owner = ChainOwner.dropped;
+    chains.length = this.#free;
     this.#oldest = 0;
+    this.#waiting = 0;
   }
 }

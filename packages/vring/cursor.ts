@@ -11,7 +11,7 @@ const LOOP_LIMIT = 64;
  * device cannot write through a reader or read through a writer.
  */
 abstract class Cursor {
-  protected readonly chain: Chain;
+  declare protected readonly chain: Chain;
   protected segment = 0;
   protected within = 0;
   /** Bytes left. */
@@ -99,22 +99,20 @@ abstract class Cursor {
 /** Cursor over the device-readable bytes of a chain. Make no second pass: what was read once may have changed since. */
 export class ChainReader extends Cursor {
   readonly #scratch: Uint8Array = new Uint8Array(SCRATCH_SIZE);
-  readonly #scratchView: DataView;
+  readonly #scratchView: DataView = new DataView(this.#scratch.buffer);
   /** Where the structure that `struct` found lies. */
-  view: DataView;
+  view: DataView = this.#scratchView;
 
-  /** Made by `Chain`. */
-  constructor(chain: Chain) {
-    super(chain);
-    this.#scratchView = new DataView(this.#scratch.buffer);
-    this.view = this.#scratchView;
+  /** Starts at the first device-readable byte. */
+  begin(): void {
+    this.start(this.chain.readable);
   }
 
-  /** Starts at the first device-readable byte. Called by the queue. */
-  begin(): void {
+  /** As `begin`, for the queue that has the chain's numbers at hand. */
+  start(readable: number): void {
     this.segment = 0;
     this.within = 0;
-    this.left = this.chain.readable;
+    this.left = readable;
   }
 
   /**
@@ -133,17 +131,19 @@ export class ChainReader extends Cursor {
   struct(length: number): number {
     const chain = this.chain;
     const segment = this.segment;
-    const here = chain.lengths[segment]! - this.within;
+    const within = this.within;
+    const here = chain.lengths[segment]! - within;
     // Longer ones are refused here too, so that it is not the driver's cut that decides whether a device works.
     if (length <= here && length <= this.left && (length - 1) >>> 0 < SCRATCH_SIZE) {
-      this.view = chain.regions[segment]!.view;
-      const at = chain.offsets[segment]! + this.within;
+      const region = chain.mixed === 0 ? chain.region : chain.regions[segment]!;
+      this.view = region.view;
+      const at = (chain.offsets[segment]! + within) | 0;
       this.left -= length;
       if (length === here) {
-        this.segment = segment + 1;
+        this.segment = (segment + 1) | 0;
         this.within = 0;
       } else {
-        this.within += length;
+        this.within = (within + length) | 0;
       }
       return at;
     }
@@ -213,13 +213,17 @@ export class ChainWriter extends Cursor {
   #tailWithin = 0;
   #tailWritten = false;
 
-  /** Starts at the first device-writable byte. Called by the queue. */
+  /** Starts at the first device-writable byte. */
   begin(): void {
-    this.segment = this.chain.readableCount;
+    this.start(this.chain.readableCount, this.chain.writable);
+  }
+
+  /** As `begin`, for the queue that has the chain's numbers at hand. */
+  start(readableCount: number, writable: number): void {
+    this.segment = readableCount;
     this.within = 0;
-    this.left = this.chain.writable;
+    this.left = writable;
     this.#tail = 0;
-    this.#tailWritten = false;
   }
 
   /** Bytes written without a gap from the start. See `Chain.written`. */
@@ -243,6 +247,7 @@ export class ChainWriter extends Cursor {
     this.#tailSegment = segment;
     this.#tailWithin = chain.lengths[segment]! - before;
     this.#tail = length;
+    this.#tailWritten = false;
     this.left -= length;
     return true;
   }
@@ -252,7 +257,8 @@ export class ChainWriter extends Cursor {
     if (this.#tail !== 1) throw new RangeError("Reserve a tail of one byte before writing it");
     const chain = this.chain;
     const segment = this.#tailSegment;
-    chain.regions[segment]!.view.setUint8(chain.offsets[segment]! + this.#tailWithin, value);
+    const region = chain.mixed === 0 ? chain.region : chain.regions[segment]!;
+    region.view.setUint8((chain.offsets[segment]! + this.#tailWithin) | 0, value);
     this.#tailWritten = true;
   }
 

@@ -16,7 +16,7 @@ function makeChain(
   const memory = GuestMemory.allocate(size, 0x1_2345_0000);
   const region = memory.regions[0]!;
   region.bytes.fill(0xaa);
-  const chain = new Chain({});
+  const chain = new Chain({}, region);
   chain.begin();
   let at = gap;
   let done = 0;

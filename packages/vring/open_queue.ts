@@ -116,7 +116,7 @@ function resolve(
       `The ${name} area lies at 0x${address.toString(16)}, no multiple of ${layout.align}`,
     );
   }
-  const region = memory.lookup(address, layout.size);
+  const region = memory.lookupSegment(address, layout.size);
   if (region === null) {
     throw new VirtqueueError(
       clause,

@@ -25,7 +25,6 @@ export function addBuffer(
   length: number,
   writable: boolean,
 ): void {
-  chain.descriptors++;
   if (writable) {
     chain.writable += length;
   } else {
@@ -38,7 +37,7 @@ export function addBuffer(
     chain.readable += length;
   }
   const address = high === 0 ? low : low + high * 0x1_0000_0000;
-  const region = memory.lookup(address, length);
+  const region = memory.lookupSegment(address, length);
   if (region !== null && length !== 0) {
     chain.add(region, address - region.base, length);
     if (!writable) chain.readableCount = chain.count;
@@ -57,7 +56,7 @@ function addAcrossRegions(
 ): void {
   let done = 0;
   while (done < length) {
-    const region = memory.lookup(address + done, 1);
+    const region = memory.lookupSegment(address + done, 1);
     if (region === null) {
       throw new VirtqueueError(
         "2.7.5",
@@ -79,46 +78,6 @@ export function checkTotal(chain: Chain): void {
   if (chain.readable + chain.writable > MAX_CHAIN_BYTES) {
     throw new VirtqueueError("2.7.5.2", "A descriptor chain is longer than 2^32 bytes in total");
   }
-}
-
-/**
- * Finds an indirect table: the checks that both formats share, all made before its first entry is read.
- *
- * @param limit Entries at most.
- * @returns Its bytes as a view, and where it starts there: in place, or a copy where it crosses regions.
- */
-export function openTable(
-  memory: GuestMemory,
-  low: number,
-  high: number,
-  length: number,
-  limit: number,
-): { view: DataView; start: number } {
-  if (length === 0 || length % 16 !== 0) {
-    throw new VirtqueueError(
-      "2.7.5.3",
-      `An indirect table has ${length} bytes, which is no multiple of 16 above 0`,
-    );
-  }
-  if (length / 16 > limit) {
-    throw new VirtqueueError(
-      "2.7.5.3.1",
-      `An indirect table has ${length / 16} entries; at most ${limit} are taken`,
-    );
-  }
-  const address = low + high * 0x1_0000_0000;
-  const region = memory.lookup(address, length);
-  if (region !== null) return { view: region.view, start: address - region.base };
-  const copy = new Uint8Array(length);
-  try {
-    memory.read(address, copy);
-  } catch {
-    throw new VirtqueueError(
-      "2.7.5.3",
-      `An indirect table lies at 0x${address.toString(16)}, where no guest memory is`,
-    );
-  }
-  return { view: new DataView(copy.buffer), start: 0 };
 }
 
 /** Tells the tracker what a device may have written through a chain. */

@@ -22,32 +22,40 @@ import {
 import { needEvent } from "./need_event.ts";
 import type { ResolvedAreas } from "./open_queue.ts";
 import type { Queue, QueueConfig, QueueState } from "./queue.ts";
-import { addBuffer, checkTotal, INDIRECT_LIMIT, openTable, trackWrites } from "./segments.ts";
+import { trackWrites } from "./segments.ts";
+import { ChainWalker, isTable } from "./walker.ts";
+
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const DEVICE = ChainOwner.device;
+const F_NEXT = VIRTQ_DESC_F_NEXT;
+const F_WRITE = VIRTQ_DESC_F_WRITE;
+const F_INDIRECT = VIRTQ_DESC_F_INDIRECT;
 
 /** Made by `openQueue`; see `Queue` for what the methods promise. */
 export class SplitQueue implements Queue {
   /** Number of entries, a power of two. */
-  readonly size: number;
+  declare readonly size: number;
   readonly #memory: GuestMemory;
   readonly #config: QueueConfig;
   readonly #pool: ChainPool;
-  readonly #mask: number;
-  readonly #descriptorRegion: MemoryRegion;
+  readonly #walker: ChainWalker;
+  readonly #mask: number = 0;
+  readonly #ringRegion: MemoryRegion;
   readonly #driverRegion: MemoryRegion;
   readonly #deviceRegion: MemoryRegion;
-  readonly #descriptors: number;
   /** Byte offset of the available ring's entries, and of the used ring's. */
-  readonly #availRing: number;
-  readonly #usedRing: number;
+  readonly #descriptors: number = 0;
+  readonly #availRing: number = 0;
+  readonly #usedRing: number = 0;
   /** Indexes into the regions' u16. */
-  readonly #availFlags: number;
-  readonly #availIdx: number;
-  readonly #usedEvent: number;
-  readonly #usedFlags: number;
-  readonly #usedIdx: number;
-  readonly #availEvent: number;
-  readonly #indirect: boolean;
-  readonly #eventIdx: boolean;
+  readonly #availFlags: number = 0;
+  readonly #availIdx: number = 0;
+  readonly #usedEvent: number = 0;
+  readonly #usedFlags: number = 0;
+  readonly #usedIdx: number = 0;
+  readonly #availEvent: number = 0;
+  readonly #indirect: boolean = false;
+  readonly #eventIdx: boolean = false;
   /** Next available index to pop, and how far the driver was when last looked at. */
   #nextAvail = 0;
   #seenAvail = 0;
@@ -55,6 +63,8 @@ export class SplitQueue implements Queue {
   #nextUsed = 0;
   #added = 0;
   #suspended = false;
+  /** `#nextAvail - #nextUsed` when nothing is in flight. */
+  #skew = 0;
   #broken: VirtqueueError | null = null;
 
   /** Use `openQueue`. */
@@ -68,67 +78,147 @@ export class SplitQueue implements Queue {
     this.size = size;
     this.#memory = memory;
     this.#config = config;
-    this.#pool = new ChainPool(size, (features & VIRTIO_F_IN_ORDER) !== 0n);
+    this.#pool = new ChainPool(
+      size,
+      1,
+      areas.descriptor.region,
+      (features & VIRTIO_F_IN_ORDER) !== 0n,
+    );
+    this.#indirect = (features & VIRTIO_F_INDIRECT_DESC) !== 0n;
+    this.#walker = new ChainWalker(memory, size, areas.descriptor, "split", this.#indirect);
     this.#mask = size - 1;
-    this.#descriptorRegion = areas.descriptor.region;
+    this.#ringRegion = areas.descriptor.region;
+    this.#descriptors = areas.descriptor.offset / 4;
     this.#driverRegion = areas.driver.region;
     this.#deviceRegion = areas.device.region;
-    this.#descriptors = areas.descriptor.offset;
-    this.#availRing = areas.driver.offset + 4;
-    this.#usedRing = areas.device.offset + 4;
+    this.#availRing = areas.driver.offset / 2 + 2;
+    this.#usedRing = areas.device.offset / 4 + 1;
     this.#availFlags = areas.driver.offset / 2;
     this.#availIdx = this.#availFlags + 1;
     this.#usedEvent = this.#availFlags + 2 + size;
     this.#usedFlags = areas.device.offset / 2;
     this.#usedIdx = this.#usedFlags + 1;
     this.#availEvent = this.#usedFlags + 2 + 4 * size;
-    this.#indirect = (features & VIRTIO_F_INDIRECT_DESC) !== 0n;
     this.#eventIdx = (features & VIRTIO_F_EVENT_IDX) !== 0n;
     if (config.position !== undefined) {
       this.#nextAvail = this.#seenAvail = config.position.nextAvail;
       this.#nextUsed = config.position.nextUsed;
+      this.#skew = this.#nextAvail - this.#nextUsed;
     }
   }
 
   /** Chains popped and not yet used. */
   get inFlight(): number {
-    return this.#pool.inFlight;
+    return (this.#nextAvail - this.#nextUsed - this.#skew) & 0xffff;
   }
 
   /** See `Queue.pop`. */
   pop(): Chain | null {
     const next = this.#nextAvail;
     if (this.#seenAvail === next && !this.#look()) return null;
-    const head = this.#driverRegion.view.getUint16(
-      this.#availRing + 2 * (next & this.#mask),
-      true,
-    );
-    const pool = this.#pool;
-    let chain: Chain | null = null;
-    try {
-      chain = pool.take(this.#added);
-      chain.id = head;
-      chain.slots = 1;
-      this.#walk(chain, head);
-    } catch (error) {
-      if (chain !== null) pool.put(chain);
-      if (error instanceof VirtqueueError) {
-        this.#broken = error;
-        // Nothing is seen any more, so that the next call meets the error again and not what the driver made of the chain.
-        this.#seenAvail = next;
+    const chain = this.#pool.take(next);
+    const head = this.#driverRegion.u16[(this.#availRing + (next & this.#mask)) | 0]! | 0;
+    // The short way, for plain descriptors; what is unusual, or wrong, is left to the walker from the start.
+    let words = this.#ringRegion.i32;
+    let table = this.#descriptors | 0;
+    let entries = this.size | 0;
+    if (head >= entries) return this.#walk(chain, head);
+    const { offsets, lengths } = chain;
+    let region = chain.region;
+    let { baseLow, baseHigh, size } = region;
+    let index = head;
+    const first = (table + (head << 2)) | 0;
+    const firstWord = words[(first + 3) | 0]!;
+    if ((firstWord & F_INDIRECT) !== 0) {
+      const offset = (words[first]! - baseLow) | 0;
+      const length = words[(first + 2) | 0]!;
+      if (
+        words[(first + 1) | 0] !== baseHigh || !isTable(offset, length, size) ||
+        (firstWord & F_NEXT) !== 0 || !this.#indirect
+      ) {
+        return this.#walk(chain, head);
       }
-      throw error;
+      words = region.i32;
+      table = offset >> 2;
+      entries = length >>> 4;
+      index = 0;
     }
+    let mixed = chain.mixed;
+    let count = 0;
+    let readableCount = 0;
+    let readable = 0;
+    let writable = 0;
+    for (;;) {
+      if (index >= entries || count === offsets.length) return this.#walk(chain, head);
+      const at = (table + (index << 2)) | 0;
+      const low = words[at]!;
+      const high = words[(at + 1) | 0]!;
+      const length = words[(at + 2) | 0]!;
+      const word = words[(at + 3) | 0]!;
+      if ((word & F_INDIRECT) !== 0) return this.#walk(chain, head);
+      let offset = (low - baseLow) | 0;
+      if (
+        high !== baseHigh || offset < 0 || length <= 0 || length > ((size - offset) | 0)
+      ) {
+        const found = this.#walker.locate(low, high, length);
+        if (found === null) return this.#walk(chain, head);
+        region = found;
+        baseLow = region.baseLow;
+        baseHigh = region.baseHigh;
+        size = region.size;
+        offset = (low - baseLow) | 0;
+        mixed = chain.mixed = 1;
+      }
+      if ((word & F_WRITE) !== 0) {
+        writable += length;
+      } else {
+        if (writable !== 0) return this.#walk(chain, head);
+        readable += length;
+        readableCount = (count + 1) | 0;
+      }
+      if (mixed !== 0) chain.regions[count] = region;
+      offsets[count] = offset;
+      lengths[count] = length;
+      count = (count + 1) | 0;
+      if ((word & F_NEXT) === 0) break;
+      index = word >>> 16;
+    }
+    if (readable + writable > 0x7fff_ffff) return this.#walk(chain, head);
+    chain.id = head;
+    chain.finish(count, count, readableCount, readable, writable);
     this.#nextAvail = (next + 1) & 0xffff;
-    pool.start(chain);
     return chain;
+  }
+
+  /** The long way. */
+  #walk(chain: Chain, head: number): Chain {
+    try {
+      this.#walker.walk(chain, head);
+    } catch (error) {
+      this.#failed(chain, error);
+    }
+    this.#nextAvail = (this.#nextAvail + 1) & 0xffff;
+    return chain;
+  }
+
+  #failed(chain: Chain, error: unknown): never {
+    this.#pool.putBack(chain);
+    if (error instanceof VirtqueueError) this.#break(error);
+    throw error;
+  }
+
+  #break(error: VirtqueueError): void {
+    this.#broken = error;
+    // Nothing is seen any more, so that the next call meets the error again and not what the driver made of the chain.
+    this.#seenAvail = this.#nextAvail;
   }
 
   /** Looks how far the driver is. The atomic load orders the reads of ring entries and descriptors after it. */
   #look(): boolean {
     if (this.#broken !== null) throw this.#broken;
+    const next = this.#nextAvail;
     const seen = Atomics.load(this.#driverRegion.u16, this.#availIdx);
-    const ahead = (seen - this.#nextAvail) & 0xffff;
+    const ahead = (seen - next) & 0xffff;
     if (ahead === 0) return false;
     if (ahead > this.size) {
       this.#broken = new VirtqueueError(
@@ -137,70 +227,23 @@ export class SplitQueue implements Queue {
       );
       throw this.#broken;
     }
-    this.#seenAvail = seen;
-    return true;
-  }
-
-  #walk(chain: Chain, head: number): void {
-    const memory = this.#memory;
-    let view = this.#descriptorRegion.view;
-    let table = this.#descriptors;
-    let entries = this.size;
-    let index = head;
-    // A chain visits no descriptor twice, so more steps than entries are a loop.
-    let steps = entries;
-    let indirect = false;
-    for (;;) {
-      if (index >= entries) {
-        throw new VirtqueueError(
-          indirect ? "2.7.5.3.1" : chain.count === 0 ? "2.7.6" : "2.7.5",
-          `Descriptor ${index} is beyond the table of ${entries}`,
-        );
-      }
-      if (steps-- === 0) {
-        throw new VirtqueueError("2.7.5.2", "A descriptor chain loops");
-      }
-      const at = table + 16 * index;
-      const low = view.getUint32(at, true);
-      const high = view.getUint32(at + 4, true);
-      const length = view.getUint32(at + 8, true);
-      const flags = view.getUint16(at + 12, true);
-      const next = view.getUint16(at + 14, true);
-      if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
-        if (!this.#indirect) {
-          throw new VirtqueueError(
-            "2.7.5.3.1",
-            "An indirect descriptor, but VIRTIO_F_INDIRECT_DESC was not negotiated",
-          );
-        }
-        if (indirect) {
-          throw new VirtqueueError("2.7.5.3.1", "An indirect descriptor inside an indirect table");
-        }
-        if ((flags & VIRTQ_DESC_F_NEXT) !== 0) {
-          throw new VirtqueueError("2.7.5.3.1", "A descriptor is both INDIRECT and NEXT");
-        }
-        // VIRTQ_DESC_F_WRITE is ignored here: 2.7.5.3.2.
-        const limit = this.size > INDIRECT_LIMIT ? this.size : INDIRECT_LIMIT;
-        const found = openTable(memory, low, high, length, limit);
-        view = found.view;
-        table = found.start;
-        entries = length / 16;
-        steps = entries;
-        index = 0;
-        indirect = true;
-        continue;
-      }
-      addBuffer(chain, memory, low, high, length, (flags & VIRTQ_DESC_F_WRITE) !== 0);
-      if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;
-      index = next;
+    // What is in flight, or used but not yet published, cannot be available again.
+    const room = this.size - this.inFlight - this.#added;
+    if (room === 0) {
+      this.#broken = new VirtqueueError(
+        "3.3.1",
+        `The driver made buffers available again that are still in flight: ${this.inFlight} of at most ${this.size}`,
+      );
+      throw this.#broken;
     }
-    checkTotal(chain);
+    this.#seenAvail = (next + (ahead < room ? ahead : room)) & 0xffff;
+    return true;
   }
 
   /** See `Queue.push`. */
   push(chain: Chain, written: number = chain.written): void {
     const pool = this.#pool;
-    if (chain.owner !== ChainOwner.device || chain.pool !== pool) {
+    if (chain.owner !== DEVICE || chain.pool !== pool) {
       throw new TypeError("Cannot use a chain that is not in flight on this queue");
     }
     if (!(written >= 0 && written <= chain.writable)) {
@@ -208,10 +251,12 @@ export class SplitQueue implements Queue {
         `Cannot use a chain with ${written} bytes written: it has ${chain.writable} device-writable bytes`,
       );
     }
-    if (!pool.ordered) {
-      this.#use(chain, written);
-      return;
-    }
+    if (pool.ordered !== 0) this.#pushOrdered(chain, written);
+    else this.#use(chain, written);
+  }
+
+  #pushOrdered(chain: Chain, written: number): void {
+    const pool = this.#pool;
     pool.hold(chain, written);
     for (let turn = pool.nextOrdered(); turn !== null; turn = pool.nextOrdered()) {
       this.#use(turn, turn.held);
@@ -219,25 +264,31 @@ export class SplitQueue implements Queue {
   }
 
   #use(chain: Chain, written: number): void {
-    const view = this.#deviceRegion.view;
-    const at = this.#usedRing + 8 * (this.#nextUsed & this.#mask);
-    view.setUint32(at, chain.id, true);
-    view.setUint32(at + 4, written, true);
-    this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    this.#added++;
-    const tracker = this.#memory.tracker;
-    if (tracker !== null) {
-      trackWrites(tracker, chain);
-      tracker.mark(this.#deviceRegion.base + at, 8);
-    }
-    this.#pool.inFlight--;
+    const words = this.#deviceRegion.i32;
+    const next = this.#nextUsed;
+    const at = (this.#usedRing + ((next & this.#mask) << 1)) | 0;
+    words[at] = chain.id;
+    words[(at + 1) | 0] = written;
+    this.#nextUsed = (next + 1) & 0xffff;
+    this.#added = (this.#added + 1) | 0;
+    if (this.#memory.tracker !== null) this.#track(chain, 4 * at);
     this.#pool.put(chain);
+  }
+
+  #track(chain: Chain, at: number): void {
+    const tracker = this.#memory.tracker!;
+    trackWrites(tracker, chain);
+    tracker.mark(this.#deviceRegion.base + at, 8);
   }
 
   /** See `Queue.undo`. */
   undo(chain: Chain): void {
-    this.#pool.undo(chain);
-    this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
+    const before = (this.#nextAvail - 1) & 0xffff;
+    if (chain.owner !== DEVICE || chain.pool !== this.#pool || chain.place !== before) {
+      throw new TypeError("Only the chain that was popped last can be put back");
+    }
+    this.#pool.putBack(chain);
+    this.#nextAvail = before;
   }
 
   /** See `Queue.flush`. */
@@ -284,14 +335,15 @@ export class SplitQueue implements Queue {
   /** See `Queue.abandon`. */
   abandon(): void {
     this.#pool.abandon();
+    this.#skew = this.#nextAvail - this.#nextUsed;
     this.#added = 0;
   }
 
   /** See `Queue.snapshot`. */
   snapshot(): QueueState {
-    if (this.#pool.inFlight !== 0 || this.#added !== 0) {
+    if (this.inFlight !== 0 || this.#added !== 0) {
       throw new TypeError(
-        `Cannot save a queue with ${this.#pool.inFlight} chains in flight and ${this.#added} not flushed: stop the device first`,
+        `Cannot save a queue with ${this.inFlight} chains in flight and ${this.#added} not flushed: stop the device first`,
       );
     }
     const { size, descriptorArea, driverArea, deviceArea } = this.#config;
