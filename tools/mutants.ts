@@ -83,6 +83,9 @@ async function tryAll(mutants: readonly PlacedMutant[], count: number): Promise<
     const limit = Math.max(30_000, 1000 * first.seconds * 4);
     const results: MutantResult[] = [];
     const left = [...mutants];
+    // Copies are removed all the same.
+    Deno.addSignalListener("SIGINT", () => left.length = 0);
+    Deno.addSignalListener("SIGTERM", () => left.length = 0);
     await Promise.all(workers.map(async (worker) => {
       for (let mutant = left.shift(); mutant !== undefined; mutant = left.shift()) {
         const result = await worker.try(mutant, suite, limit);

@@ -60,9 +60,8 @@ export const DEVICE: readonly MutatedFile[] = [
         name: "needs-reset-goes-on",
         about: "a device that asks for a reset goes on with its queues",
         edits: [[
-          `    if (activation !== null) this.#stopDevice();
-    this.#options.onError`,
-          "    this.#options.onError",
+          "if (activation !== null && this.#activation === activation) this.#stopDevice();",
+          "",
         ]],
       },
       {

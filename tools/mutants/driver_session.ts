@@ -81,7 +81,7 @@ export const DRIVER_SESSION: readonly MutatedFile[] = [
       {
         name: "session-dependency-ignored",
         about: "the driver accepts a feature without the one that it needs",
-        edits: [["accepted &= ~feature;", "accepted |= 0n;"]],
+        edits: [["if (unmet === null) break;", "if (unmet === null || unmet !== 0n) break;"]],
       },
       {
         name: "session-needs-reset-unseen",
