@@ -4,10 +4,10 @@ import { FileBackend } from "@virtio/blk/file";
 import { attachDisk, type Attached, type Seat } from "../../examples/blk/attach.ts";
 import { hashFilesInImage } from "../../examples/blk/host_check.ts";
 import type { Guest } from "../../examples/guest/guest.ts";
-import { bootedGuest, canBoot } from "./booted.ts";
+import { guestFiles, restoreGuest } from "../../examples/guest/testing.ts";
 
 const MIB = 2 ** 20;
-const ignore = !(await canBoot());
+const ignore = await guestFiles() === null;
 
 const seats: [string, Omit<Seat, "ring">][] = [
   ["PCI memory BAR with MSI-X", { transport: "pci", bar: "memory", interrupt: "msix" }],
@@ -24,7 +24,7 @@ interface Running extends AsyncDisposable {
 /** A Linux that has found the image as /dev/vda. */
 async function start(image: string, seat: Seat): Promise<Running> {
   const backend = FileBackend.open(image);
-  const guest = await bootedGuest();
+  const guest = await restoreGuest();
   const attached = attachDisk(guest.machine, seat, { backend, id: "test-disk" });
   if (seat.transport === "pci") await guest.rescanPci();
   await guest.check("modprobe -a virtio_pci virtio_mmio virtio_blk ext4");
@@ -111,27 +111,25 @@ for (const [name, where] of seats) {
   }
 }
 
-for (const ring of ["split", "packed"] as const) {
-  Deno.test({
-    name: `Linux survives 50,000 requests over PCI with MSI-X, ${ring} ring`,
-    ignore,
-    fn: () =>
-      withImage(256 * MIB, async (image) => {
-        await using run = await start(image, {
-          transport: "pci",
-          bar: "memory",
-          interrupt: "msix",
-          ring,
-        });
-        const { guest, attached: { device, errors } } = run;
-        await guest.check(
-          "dd if=/dev/vda of=/dev/null bs=4k iflag=direct count=40000 && " +
-            "dd if=/dev/zero of=/dev/vda bs=4k oflag=direct count=10000 && echo alive",
-          { timeout: 300_000 },
-        );
-        assert(device.stats.requests >= 50_000, `${device.stats.requests} requests`);
-        assertEquals(device.stats.errors, 0);
-        assertEquals(errors, []);
-      }),
-  });
+// INTx and MMIO raise a line inside of a register access, where an emulator may not take the interrupt at once.
+for (const [name, where] of seats.filter(([name]) => name !== "PCI I/O BAR")) {
+  for (const ring of ["split", "packed"] as const) {
+    Deno.test({
+      name: `Linux survives 50,000 requests over ${name}, ${ring} ring`,
+      ignore,
+      fn: () =>
+        withImage(256 * MIB, async (image) => {
+          await using run = await start(image, { ...where, ring });
+          const { guest, attached: { device, errors } } = run;
+          await guest.check(
+            "dd if=/dev/vda of=/dev/null bs=4k iflag=direct count=40000 && " +
+              "dd if=/dev/zero of=/dev/vda bs=4k oflag=direct count=10000 && echo alive",
+            { timeout: 300_000 },
+          );
+          assert(device.stats.requests >= 50_000, `${device.stats.requests} requests`);
+          assertEquals(device.stats.errors, 0);
+          assertEquals(errors, []);
+        }),
+    });
+  }
 }
