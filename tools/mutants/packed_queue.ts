@@ -6,15 +6,6 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
     file: "packages/vring/packed_queue.ts",
     mutants: [
       {
-        name: "packed-avail-wrap-not-toggled",
-        about: "the wrap counter for available descriptors never changes",
-        edits: [[
-          `      next -= this.size;
-      this.#availWrap ^= 1;`,
-          "      next -= this.size;",
-        ]],
-      },
-      {
         name: "packed-used-wrap-not-toggled",
         about: "the wrap counter for used descriptors never changes",
         edits: [[
@@ -24,107 +15,10 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "packed-undo-wrap-not-toggled",
-        about: "the wrap counter stays when a chain is put back over the end of the ring",
-        edits: [[
-          `      next += this.size;
-      this.#availWrap ^= 1;`,
-          "      next += this.size;",
-        ]],
-      },
-      {
-        name: "packed-used-wrap-late",
-        about: "the next used slot is one behind the ring after its last slot",
-        edits: [[
-          `    let next = this.#nextUsed + chain.slots;
-    if (next >= this.size) {`,
-          `    let next = this.#nextUsed + chain.slots;
-    if (next > this.size) {`,
-        ]],
-      },
-      {
-        name: "packed-used-skips-one",
-        about: "using a list of several descriptors moves on by one slot",
-        edits: [["let next = this.#nextUsed + chain.slots;", "let next = this.#nextUsed + 1;"]],
-      },
-      {
-        name: "packed-pop-skips-one",
-        about: "popping a list of several descriptors moves on by one slot",
-        edits: [["let next = this.#nextAvail + slots;", "let next = this.#nextAvail + 1;"]],
-      },
-      {
         name: "packed-scan-wrap-forgotten",
         about:
           "what is available is looked for with the old wrap counter after the end of the ring",
         edits: [["expected ^= BOTH;", ""]],
-      },
-      {
-        name: "packed-used-bit-ignored",
-        about: "a descriptor counts as available whatever its USED bit is",
-        edits: [[
-          `    if ((Atomics.load(region.u16, ring / 2 + 8 * slot + 7) & BOTH) !== expected) return false;`,
-          `    const bit = VIRTQ_DESC_F_AVAIL;
-    if ((Atomics.load(region.u16, ring / 2 + 8 * slot + 7) & bit) !== (expected & bit)) return false;`,
-        ]],
-      },
-      {
-        name: "packed-flags-plain-load",
-        about: "the flags of the next descriptor are read without a barrier",
-        edits: [[
-          "(Atomics.load(region.u16, ring / 2 + 8 * slot + 7) & BOTH) !== expected",
-          "(view.getUint16(ring + 16 * slot + 14, true) & BOTH) !== expected",
-        ]],
-      },
-      {
-        name: "packed-last-plain-load",
-        about: "what was made available in a later batch is read without a barrier",
-        edits: [["if (seen > 1) Atomics.load(region.u16, ring / 2 + 8 * last + 7);", ""]],
-      },
-      {
-        name: "packed-head-published-early",
-        about: "the first used descriptor of a batch is visible before the others",
-        edits: [[
-          "this.#headWord = word;",
-          `this.#headWord = word;
-      view.setUint32(at + 12, word, true);`,
-        ]],
-      },
-      {
-        name: "packed-flags-before-length",
-        about: "a used descriptor is visible before its length",
-        edits: [
-          [
-            `    view.setUint32(at + 8, written, true);
-    if (this.#addedChains === 0) {`,
-            `    Atomics.store(this.#ringRegion.i32, (at + 12) / 4, word | 0);
-    view.setUint32(at + 8, written, true);
-    if (this.#addedChains === 0) {`,
-          ],
-        ],
-      },
-      {
-        name: "packed-plain-store",
-        about: "used descriptors are published without a barrier",
-        edits: [[
-          "Atomics.store(this.#ringRegion.i32, (this.#headAt + 12) / 4, this.#headWord | 0);",
-          "this.#ringRegion.view.setUint32(this.#headAt + 12, this.#headWord, true);",
-        ]],
-      },
-      {
-        name: "packed-decision-before-publish",
-        about: "whether to interrupt is decided before the used descriptors are published",
-        edits: [
-          [
-            "    Atomics.store(this.#ringRegion.i32, (this.#headAt + 12) / 4, this.#headWord | 0);",
-            `    const word = Atomics.load(this.#driverRegion.i32, this.#driverEvent);
-    Atomics.store(this.#ringRegion.i32, (this.#headAt + 12) / 4, this.#headWord | 0);`,
-          ],
-          [
-            `    const word = Atomics.load(this.#driverRegion.i32, this.#driverEvent);
-    const flags`,
-            "    const flags",
-          ],
-        ],
       },
       {
         name: "packed-disable-ignored",
@@ -169,11 +63,6 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "packed-added-counts-chains",
-        about: "the event is compared with chains, not with slots",
-        edits: [["this.#addedSlots += chain.slots;", "this.#addedSlots += 1;"]],
-      },
-      {
         name: "packed-added-never-reset",
         about: "slots that were published count again at the next flush",
         edits: [[
@@ -214,61 +103,6 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "packed-id-of-first",
-        about: "the buffer id is taken from the first descriptor of a list",
-        edits: [
-          [
-            "      slots++;\n",
-            "      slots++;\n      if (slots === 1) chain.id = word & 0xffff;\n",
-          ],
-          ["        chain.id = word & 0xffff;\n        break;", "        break;"],
-        ],
-      },
-      {
-        name: "packed-list-unbounded",
-        about: "a list of descriptors that never ends is followed for ever",
-        edits: [["if (slots === size) {", "if (slots < 0) {"]],
-        hangs: true,
-      },
-      {
-        name: "packed-indirect-not-negotiated",
-        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
-        edits: [["if (!this.#indirect) {", "if (false) {"]],
-      },
-      {
-        name: "packed-indirect-nested",
-        about: "an indirect table may hold indirect descriptors, taken for buffers",
-        edits: [[
-          `      if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
-        throw`,
-          `      if (flags < 0) {
-        throw`,
-        ]],
-      },
-      {
-        name: "packed-indirect-in-list",
-        about: "an indirect descriptor may stand in a list with others",
-        edits: [["if (slots > 1 || (flags & VIRTQ_DESC_F_NEXT) !== 0) {", "if (false) {"]],
-      },
-      {
-        name: "packed-table-next-followed",
-        about: "a table ends at the first entry without NEXT, which is reserved there",
-        edits: [[
-          `        (flags & VIRTQ_DESC_F_WRITE) !== 0,
-      );
-    }`,
-          `        (flags & VIRTQ_DESC_F_WRITE) !== 0,
-      );
-      if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;
-    }`,
-        ]],
-      },
-      {
-        name: "packed-length-without-write-flag",
-        about: "a used descriptor has a length but not the flag that makes it count",
-        edits: [["if (written > 0) flags |= VIRTQ_DESC_F_WRITE;", ""]],
-      },
-      {
         name: "packed-used-length-too-long",
         about: "the used length is all that the device could have written",
         edits: [["written: number = chain.written", "written: number = chain.writable"]],
@@ -282,32 +116,277 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "packed-flags-read-twice",
-        about: "the flags of a descriptor are read again after they were used",
+        name: "packed-restored-wrap-forgotten",
+        about: "a restored queue begins with used wrap counter 1",
+        edits: [["this.#usedWrap = config.position.usedWrap;", ""]],
+      },
+      {
+        name: "packed-avail-wrap-not-toggled",
+        about: "the wrap counter for available descriptors never changes",
         edits: [[
-          `      if ((flags & VIRTQ_DESC_F_NEXT) === 0) {
-        // The last`,
-          `      if ((view.getUint16(at + 14, true) & VIRTQ_DESC_F_NEXT) === 0) {
-        // The last`,
+          `      next = (next - this.size) | 0;
+      this.#availWrap ^= 1;`,
+          "      next = (next - this.size) | 0;",
         ]],
+      },
+      {
+        name: "packed-undo-wrap-not-toggled",
+        about: "the wrap counter stays when a chain is put back over the end of the ring",
+        edits: [["if (before < 0) this.#availWrap ^= 1;", ""]],
+      },
+      {
+        name: "packed-undo-counts",
+        about: "a chain that was put back still counts as in flight",
+        edits: [[
+          `    this.#inFlight--;
+`,
+          "",
+        ]],
+      },
+      {
+        name: "packed-undo-not-last",
+        about: "a chain can be put back though another was popped after it",
+        edits: [[" || chain.place !== place) {", ") {"]],
+      },
+      {
+        name: "packed-used-wrap-late",
+        about: "the next used slot is one behind the ring after its last slot",
+        edits: [[
+          `    let next = (this.#nextUsed + slots) | 0;
+    if (next >= this.size) {`,
+          `    let next = (this.#nextUsed + slots) | 0;
+    if (next > this.size) {`,
+        ]],
+      },
+      {
+        name: "packed-used-skips-one",
+        about: "using a list of several descriptors moves on by one slot",
+        edits: [[
+          "let next = (this.#nextUsed + slots) | 0;",
+          "let next = (this.#nextUsed + 1) | 0;",
+        ]],
+      },
+      {
+        name: "packed-pop-skips-one",
+        about: "popping a list of several descriptors moves on by one slot",
+        edits: [[
+          "let next = (this.#nextAvail + slots) | 0;",
+          "let next = (this.#nextAvail + 1) | 0;",
+        ]],
+      },
+      {
+        name: "packed-used-bit-ignored",
+        about: "a descriptor counts as available whatever its USED bit is",
+        edits: [[
+          "if ((Atomics.load(u16, (flags + (slot << 3)) | 0) & BOTH) !== expected) return false;",
+          "if ((Atomics.load(u16, (flags + (slot << 3)) | 0) & AVAIL) !== (expected & AVAIL)) return false;",
+        ]],
+      },
+      {
+        name: "packed-flags-plain-load",
+        about: "the flags of the next descriptor are read without a barrier",
+        edits: [[
+          "if ((Atomics.load(u16, (flags + (slot << 3)) | 0) & BOTH) !== expected) return false;",
+          "if ((u16[(flags + (slot << 3)) | 0]! & BOTH) !== expected) return false;",
+        ]],
+      },
+      {
+        name: "packed-last-plain-load",
+        about: "what was made available in a later batch is read without a barrier",
+        edits: [[
+          "if (seen > 1) Atomics.load(u16, (flags + (last << 3)) | 0);",
+          "if (seen > 1) last = 0;",
+        ]],
+      },
+      {
+        name: "packed-head-published-early",
+        about: "the first used descriptor of a batch is visible before the others",
+        edits: [[
+          "this.#headWord = word;",
+          `this.#headWord = word;
+      words[(at + 3) | 0] = word;`,
+        ]],
+      },
+      {
+        name: "packed-flags-before-length",
+        about: "a used descriptor is visible before its length",
+        edits: [[
+          "    words[(at + 2) | 0] = written;",
+          `    Atomics.store(words, (at + 3) | 0, word);
+    words[(at + 2) | 0] = written;`,
+        ]],
+      },
+      {
+        name: "packed-plain-store",
+        about: "used descriptors are published without a barrier",
+        edits: [[
+          "Atomics.store(this.#ringRegion.i32, (this.#headAt + 3) | 0, this.#headWord);",
+          "this.#ringRegion.i32[(this.#headAt + 3) | 0] = this.#headWord;",
+        ]],
+      },
+      {
+        name: "packed-decision-before-publish",
+        about: "whether to interrupt is decided before the used descriptors are published",
+        edits: [[
+          `    const word = Atomics.load(this.#driverRegion.i32, this.#driverEvent);
+    const flags`,
+          "    const flags",
+        ], [
+          "    Atomics.store(this.#ringRegion.i32, (this.#headAt + 3) | 0, this.#headWord);",
+          `    const word = Atomics.load(this.#driverRegion.i32, this.#driverEvent);
+    Atomics.store(this.#ringRegion.i32, (this.#headAt + 3) | 0, this.#headWord);`,
+        ]],
+      },
+      {
+        name: "packed-added-counts-chains",
+        about: "the event is compared with chains, not with slots",
+        edits: [[
+          "this.#addedSlots = (this.#addedSlots + slots) | 0;",
+          "this.#addedSlots = (this.#addedSlots + 1) | 0;",
+        ]],
+      },
+      {
+        name: "packed-in-flight-off-by-one",
+        about: "the driver may have one chain more in flight than the queue has entries",
+        edits: [[
+          "if (this.#inFlight + this.#addedChains >= this.size) throw",
+          "if (this.#inFlight + this.#addedChains > this.size) throw",
+        ]],
+      },
+      {
+        name: "packed-in-flight-unflushed-forgotten",
+        about: "chains that are used but not published do not count as the device's",
+        edits: [[
+          "if (this.#inFlight + this.#addedChains >= this.size) throw",
+          "if (this.#inFlight >= this.size) throw",
+        ]],
+      },
+      {
+        name: "packed-id-of-first",
+        about: "the buffer id is taken from the first descriptor of a list",
+        edits: [[
+          "chain.id = (inTable === 0 ? word : firstWord) & 0xffff;",
+          "chain.id = firstWord & 0xffff;",
+        ]],
+      },
+      {
+        name: "packed-list-before-available",
+        about: "a list is used though its last descriptors are not available yet",
+        edits: [[
+          " || slots > this.#seen) return this.#walk(chain, head);",
+          ") return this.#walk(chain, head);",
+        ]],
+      },
+      {
+        name: "packed-list-before-available-unusual",
+        about: "an unusual list is used though its last descriptors are not available yet",
+        edits: [["if (chain.slots > this.#seen) this.#walkAgain(chain, head);", ""]],
+      },
+      {
+        name: "packed-list-stale",
+        about: "a list that was not all available is not read again when it is",
+        edits: [["if (slots <= this.#seen) this.#walker.walk(chain, head);", ""]],
+      },
+      {
+        name: "packed-list-not-wrapped",
+        about: "a list does not go on at the start of the ring",
+        edits: [["if (index === entries) index = 0;", ""]],
+      },
+      {
+        name: "packed-table-next-followed",
+        about: "a table ends at the first entry without NEXT, which is reserved there",
+        edits: [[
+          `      if (inTable === 0) {
+        if ((word & F_NEXT) === 0) break;`,
+          `      if ((word & F_NEXT) === 0) break;
+      if (inTable === 0) {`,
+        ]],
+      },
+      {
+        name: "packed-length-without-write-flag",
+        about: "a used descriptor has a length but not the flag that makes it count",
+        edits: [[" | (written > 0 ? WRITE : 0);", " | (written < 0 ? WRITE : 0);"]],
       },
       {
         name: "packed-error-forgotten",
         about: "a queue goes on after an error of the driver",
-        edits: [["        this.#broken = error;\n", ""]],
+        edits: [["this.#broken = error;", ""]],
       },
       {
         name: "packed-in-order-ignored",
         about: "chains are used as they are done though IN_ORDER was negotiated",
+        edits: [["(features & VIRTIO_F_IN_ORDER) !== 0n,", "false,"]],
+      },
+      {
+        name: "packed-region-end-unchecked",
+        about: "a buffer may go on behind its region",
         edits: [[
-          "new ChainPool(config.size, (features & VIRTIO_F_IN_ORDER) !== 0n)",
-          "new ChainPool(config.size, false)",
+          `length > ((size - offset) | 0)
+`,
+          `length > size
+`,
         ]],
       },
       {
-        name: "packed-restored-wrap-forgotten",
-        about: "a restored queue begins with used wrap counter 1",
-        edits: [["this.#usedWrap = config.position.usedWrap;", ""]],
+        name: "packed-address-high-half-ignored",
+        about: "buffers above 4 GiB are looked for below",
+        edits: [["high !== baseHigh || offset < 0 ||", "offset < 0 ||"]],
+      },
+      {
+        name: "packed-length-signed",
+        about: "a buffer of more than 2 GiB is taken for one of negative length",
+        edits: [["offset < 0 || length <= 0 ||", "offset < 0 ||"]],
+      },
+      {
+        name: "packed-readable-after-writable",
+        about: "a device-readable descriptor may come after a device-writable one",
+        edits: [["if (writable !== 0) return this.#walk(chain, head);", ""]],
+      },
+      {
+        name: "packed-total-unchecked",
+        about: "a chain may describe more than 2^32 bytes",
+        edits: [[
+          "if (readable + writable > 0x7fff_ffff || slots > this.#seen)",
+          "if (slots > this.#seen)",
+        ]],
+      },
+      {
+        name: "packed-segment-region-forgotten",
+        about: "a segment of another region is taken to lie in the usual one",
+        edits: [["mixed = chain.mixed = 1;", ""]],
+      },
+      {
+        name: "packed-indirect-not-negotiated",
+        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
+        edits: [["(firstWord & F_NEXT) !== 0 || !this.#indirect", "(firstWord & F_NEXT) !== 0"]],
+      },
+      {
+        name: "packed-indirect-and-next",
+        about: "an indirect descriptor may have NEXT too",
+        edits: [["(firstWord & F_NEXT) !== 0 || !this.#indirect", "!this.#indirect"]],
+      },
+      {
+        name: "packed-indirect-nested",
+        about: "an indirect descriptor in a table is taken for a buffer",
+        edits: [["if ((word & F_INDIRECT) !== 0) return this.#walk(chain, head);", ""]],
+      },
+      {
+        name: "packed-write-ignored",
+        about: "VIRTQ_DESC_F_WRITE is not looked at",
+        edits: [["if ((word & F_WRITE) !== 0) {", "if ((word & 0) !== 0) {"]],
+      },
+      {
+        name: "packed-next-read-twice",
+        about: "the flags of a descriptor are read again after they were used",
+        edits: [[
+          "if ((word & F_NEXT) === 0) break;",
+          "if ((words[(at + 3) | 0]! & F_NEXT) === 0) break;",
+        ]],
+      },
+      {
+        name: "packed-length-read-twice",
+        about: "the length of a buffer is read again after it was checked",
+        edits: [["lengths[count] = length;", "lengths[count] = words[(at + 2) | 0]!;"]],
       },
     ],
   },

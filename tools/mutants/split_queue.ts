@@ -6,35 +6,6 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
     file: "packages/vring/split_queue.ts",
     mutants: [
       {
-        name: "split-index-before-entry",
-        about: "the used index tells of an entry that is not written yet",
-        edits: [[
-          `    view.setUint32(at, chain.id, true);
-    view.setUint32(at + 4, written, true);
-    this.#nextUsed = (this.#nextUsed + 1) & 0xffff;`,
-          `    this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    Atomics.store(this.#deviceRegion.u16, this.#usedIdx, this.#nextUsed);
-    view.setUint32(at, chain.id, true);
-    view.setUint32(at + 4, written, true);`,
-        ]],
-      },
-      {
-        name: "split-index-plain-store",
-        about: "the used index is stored without a barrier",
-        edits: [[
-          "Atomics.store(this.#deviceRegion.u16, this.#usedIdx, now);",
-          "this.#deviceRegion.view.setUint16(this.#usedIdx * 2, now, true);",
-        ]],
-      },
-      {
-        name: "split-index-plain-load",
-        about: "the available index is read without a barrier",
-        edits: [[
-          "const seen = Atomics.load(this.#driverRegion.u16, this.#availIdx);",
-          "const seen = this.#driverRegion.view.getUint16(this.#availIdx * 2, true);",
-        ]],
-      },
-      {
         name: "split-decision-before-publish",
         about: "whether to interrupt is decided before the used index is stored, with EVENT_IDX",
         edits: [
@@ -144,46 +115,9 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "split-in-order-not-negotiated",
-        about: "chains are used in order though IN_ORDER was not negotiated",
-        edits: [[
-          "new ChainPool(size, (features & VIRTIO_F_IN_ORDER) !== 0n)",
-          "new ChainPool(size, true)",
-        ]],
-      },
-      {
-        name: "split-in-order-ignored",
-        about: "chains are used as they are done though IN_ORDER was negotiated",
-        edits: [[
-          "new ChainPool(size, (features & VIRTIO_F_IN_ORDER) !== 0n)",
-          "new ChainPool(size, false)",
-        ]],
-      },
-      {
         name: "split-avail-index-not-wrapped",
         about: "the next available index goes on after 65535",
         edits: [["this.#nextAvail = (next + 1) & 0xffff;", "this.#nextAvail = next + 1;"]],
-      },
-      {
-        name: "split-used-index-not-wrapped",
-        about: "the next used index is one behind after 65535",
-        edits: [[
-          "this.#nextUsed = (this.#nextUsed + 1) & 0xffff;",
-          "this.#nextUsed = (this.#nextUsed + 1) % 0xffff;",
-        ]],
-      },
-      {
-        name: "split-used-entry-not-wrapped",
-        about: "the used entry is written behind the ring after its end",
-        edits: [[
-          "8 * (this.#nextUsed & this.#mask)",
-          "8 * (this.#nextUsed & (2 * this.#mask + 1))",
-        ]],
-      },
-      {
-        name: "split-avail-entry-not-wrapped",
-        about: "the available entry is read behind the ring after its end",
-        edits: [["2 * (next & this.#mask)", "2 * (next & (2 * this.#mask + 1))"]],
       },
       {
         name: "split-avail-jump-unchecked",
@@ -191,81 +125,9 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
         edits: [["if (ahead > this.size) {", "if (ahead > 0x8000) {"]],
       },
       {
-        name: "split-head-off-by-one",
-        about: "the descriptor behind the table may be used",
-        edits: [["if (index >= entries) {", "if (index > entries) {"]],
-      },
-      {
-        name: "split-loop-unbounded",
-        about: "a chain that loops is followed for ever",
-        edits: [["if (steps-- === 0) {", "if (steps === -1) {"]],
-        hangs: true,
-      },
-      {
-        name: "split-next-ignored",
-        about: "VIRTQ_DESC_F_NEXT is not looked at",
-        edits: [["if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;", "break;"]],
-      },
-      {
-        name: "split-next-read-twice",
-        about: "the flags of a descriptor are read again after they were used",
-        edits: [[
-          "if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;",
-          "if ((view.getUint16(at + 12, true) & VIRTQ_DESC_F_NEXT) === 0) break;",
-        ]],
-      },
-      {
-        name: "split-head-read-twice",
-        about: "the head is read from the available ring again for the used entry",
-        edits: [[
-          "chain.id = head;",
-          `chain.id = this.#driverRegion.view.getUint16(
-        this.#availRing + 2 * (next & this.#mask),
-        true,
-      );`,
-        ]],
-      },
-      {
-        name: "split-write-ignored",
-        about: "VIRTQ_DESC_F_WRITE is not looked at",
-        edits: [["(flags & VIRTQ_DESC_F_WRITE) !== 0", "false"]],
-      },
-      {
-        name: "split-indirect-ignored",
-        about: "an indirect table is taken for a buffer",
-        edits: [["if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {", "if (flags < 0) {"]],
-      },
-      {
-        name: "split-indirect-not-negotiated",
-        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
-        edits: [["if (!this.#indirect) {", "if (false) {"]],
-      },
-      {
-        name: "split-indirect-nested",
-        about: "an indirect table may hold indirect descriptors",
-        edits: [["if (indirect) {", "if (false) {"]],
-        hangs: true,
-      },
-      {
-        name: "split-indirect-and-next",
-        about: "an indirect descriptor may have NEXT too",
-        edits: [[
-          `        if ((flags & VIRTQ_DESC_F_NEXT) !== 0) {`,
-          "        if (false) {",
-        ]],
-      },
-      {
         name: "split-used-length-too-long",
         about: "the used length is all that the device could have written",
         edits: [["written: number = chain.written", "written: number = chain.writable"]],
-      },
-      {
-        name: "split-used-length-zero",
-        about: "the used length is always 0",
-        edits: [[
-          "view.setUint32(at + 4, written, true);",
-          "view.setUint32(at + 4, written * 0, true);",
-        ]],
       },
       {
         name: "split-used-length-unchecked",
@@ -274,16 +136,6 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
           "if (!(written >= 0 && written <= chain.writable)) {",
           "if (!(written >= 0)) {",
         ]],
-      },
-      {
-        name: "split-error-forgotten",
-        about: "a queue goes on after an error of the driver",
-        edits: [["        this.#broken = error;\n", ""]],
-      },
-      {
-        name: "split-undo-skips",
-        about: "a chain that was put back is not popped again",
-        edits: [["this.#nextAvail = (this.#nextAvail - 1) & 0xffff;", ""]],
       },
       {
         name: "split-index-untracked",
@@ -297,6 +149,211 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
         name: "split-restored-at-zero",
         about: "a restored queue begins at used index 0",
         edits: [["this.#nextUsed = config.position.nextUsed;", ""]],
+      },
+      {
+        name: "split-index-before-entry",
+        about: "the used index tells of an entry that is not written yet",
+        edits: [[
+          `    words[at] = chain.id;
+    words[(at + 1) | 0] = written;
+    this.#nextUsed = (next + 1) & 0xffff;`,
+          `    this.#nextUsed = (next + 1) & 0xffff;
+    Atomics.store(this.#deviceRegion.u16, this.#usedIdx, this.#nextUsed);
+    words[at] = chain.id;
+    words[(at + 1) | 0] = written;`,
+        ]],
+      },
+      {
+        name: "split-index-plain-store",
+        about: "the used index is stored without a barrier",
+        edits: [[
+          "Atomics.store(this.#deviceRegion.u16, this.#usedIdx, now);",
+          "this.#deviceRegion.u16[this.#usedIdx] = now;",
+        ]],
+      },
+      {
+        name: "split-index-plain-load",
+        about: "the available index is read without a barrier",
+        edits: [[
+          "const seen = Atomics.load(this.#driverRegion.u16, this.#availIdx);",
+          "const seen = this.#driverRegion.u16[this.#availIdx]!;",
+        ]],
+      },
+      {
+        name: "split-in-order-not-negotiated",
+        about: "chains are used in order though IN_ORDER was not negotiated",
+        edits: [["(features & VIRTIO_F_IN_ORDER) !== 0n,", "true,"]],
+      },
+      {
+        name: "split-in-order-ignored",
+        about: "chains are used as they are done though IN_ORDER was negotiated",
+        edits: [["(features & VIRTIO_F_IN_ORDER) !== 0n,", "false,"]],
+      },
+      {
+        name: "split-avail-index-not-wrapped-unusual",
+        about: "after an unusual chain the next available index goes on after 65535",
+        edits: [[
+          "this.#nextAvail = (this.#nextAvail + 1) & 0xffff;",
+          "this.#nextAvail = this.#nextAvail + 1;",
+        ]],
+      },
+      {
+        name: "split-used-index-not-wrapped",
+        about: "the next used index is one behind after 65535",
+        edits: [["this.#nextUsed = (next + 1) & 0xffff;", "this.#nextUsed = (next + 1) % 0xffff;"]],
+      },
+      {
+        name: "split-used-entry-not-wrapped",
+        about: "the used entry is written behind the ring after its end",
+        edits: [["((next & this.#mask) << 1)", "((next & (2 * this.#mask + 1)) << 1)"]],
+      },
+      {
+        name: "split-avail-entry-not-wrapped",
+        about: "the available entry is read behind the ring after its end",
+        edits: [[
+          "this.#availRing + (next & this.#mask)",
+          "this.#availRing + (next & (2 * this.#mask + 1))",
+        ]],
+      },
+      {
+        name: "split-in-flight-off-by-one",
+        about: "the driver may have one chain more in flight than the queue has entries",
+        edits: [[
+          "const room = this.size - this.inFlight - this.#added;",
+          "const room = this.size - this.inFlight - this.#added + 1;",
+        ]],
+      },
+      {
+        name: "split-in-flight-unflushed-forgotten",
+        about: "chains that are used but not published do not count as the device's",
+        edits: [[
+          "const room = this.size - this.inFlight - this.#added;",
+          "const room = this.size - this.inFlight;",
+        ]],
+      },
+      {
+        name: "split-in-flight-skew-forgotten",
+        about: "after a reset of the queue what was dropped still counts as in flight",
+        edits: [[
+          `    this.#skew = this.#nextAvail - this.#nextUsed;
+    this.#added = 0;`,
+          "    this.#added = 0;",
+        ]],
+      },
+      {
+        name: "split-head-off-by-one",
+        about: "a head behind the table may be an indirect descriptor",
+        edits: [["if (head >= entries) return", "if (head > entries) return"]],
+      },
+      {
+        name: "split-next-off-by-one",
+        about: "the descriptor behind the table may follow",
+        edits: [["if (index >= entries || count", "if (index > entries || count"]],
+      },
+      {
+        name: "split-next-ignored",
+        about: "VIRTQ_DESC_F_NEXT is not looked at",
+        edits: [["if ((word & F_NEXT) === 0) break;", "break;"]],
+      },
+      {
+        name: "split-head-read-twice",
+        about: "the head is read from the available ring again for the used entry",
+        edits: [[
+          "chain.id = head;",
+          "chain.id = this.#driverRegion.u16[this.#availRing + (next & this.#mask)]!;",
+        ]],
+      },
+      {
+        name: "split-used-length-zero",
+        about: "the used length is always 0",
+        edits: [["words[(at + 1) | 0] = written;", "words[(at + 1) | 0] = written * 0;"]],
+      },
+      {
+        name: "split-error-forgotten",
+        about: "a queue goes on after an error of the driver",
+        edits: [["this.#broken = error;", ""]],
+      },
+      {
+        name: "split-undo-skips",
+        about: "a chain that was put back is not popped again",
+        edits: [[
+          `    this.#nextAvail = before;
+`,
+          "",
+        ]],
+      },
+      {
+        name: "split-undo-not-last",
+        about: "a chain can be put back though another was popped after it",
+        edits: [[" || chain.place !== before) {", ") {"]],
+      },
+      {
+        name: "split-region-end-unchecked",
+        about: "a buffer may go on behind its region",
+        edits: [[
+          `length > ((size - offset) | 0)
+`,
+          `length > size
+`,
+        ]],
+      },
+      {
+        name: "split-address-high-half-ignored",
+        about: "buffers above 4 GiB are looked for below",
+        edits: [["high !== baseHigh || offset < 0 ||", "offset < 0 ||"]],
+      },
+      {
+        name: "split-length-signed",
+        about: "a buffer of more than 2 GiB is taken for one of negative length",
+        edits: [["offset < 0 || length <= 0 ||", "offset < 0 ||"]],
+      },
+      {
+        name: "split-readable-after-writable",
+        about: "a device-readable descriptor may come after a device-writable one",
+        edits: [["if (writable !== 0) return this.#walk(chain, head);", ""]],
+      },
+      {
+        name: "split-total-unchecked",
+        about: "a chain may describe more than 2^32 bytes",
+        edits: [["if (readable + writable > 0x7fff_ffff) return this.#walk(chain, head);", ""]],
+      },
+      {
+        name: "split-segment-region-forgotten",
+        about: "a segment of another region is taken to lie in the usual one",
+        edits: [["mixed = chain.mixed = 1;", ""]],
+      },
+      {
+        name: "split-indirect-not-negotiated",
+        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
+        edits: [["(firstWord & F_NEXT) !== 0 || !this.#indirect", "(firstWord & F_NEXT) !== 0"]],
+      },
+      {
+        name: "split-indirect-and-next",
+        about: "an indirect descriptor may have NEXT too",
+        edits: [["(firstWord & F_NEXT) !== 0 || !this.#indirect", "!this.#indirect"]],
+      },
+      {
+        name: "split-indirect-nested",
+        about: "an indirect descriptor in a table is taken for a buffer",
+        edits: [["if ((word & F_INDIRECT) !== 0) return this.#walk(chain, head);", ""]],
+      },
+      {
+        name: "split-write-ignored",
+        about: "VIRTQ_DESC_F_WRITE is not looked at",
+        edits: [["if ((word & F_WRITE) !== 0) {", "if ((word & 0) !== 0) {"]],
+      },
+      {
+        name: "split-next-read-twice",
+        about: "the flags of a descriptor are read again after they were used",
+        edits: [[
+          "if ((word & F_NEXT) === 0) break;",
+          "if ((words[(at + 3) | 0]! & F_NEXT) === 0) break;",
+        ]],
+      },
+      {
+        name: "split-length-read-twice",
+        about: "the length of a buffer is read again after it was checked",
+        edits: [["lengths[count] = length;", "lengths[count] = words[(at + 2) | 0]!;"]],
       },
     ],
   },

@@ -33,7 +33,7 @@ export const VRING: readonly MutatedFile[] = [
       {
         name: "area-end-unchecked",
         about: "only the start of an area has to be in guest memory",
-        edits: [["memory.lookup(address, layout.size)", "memory.lookup(address, 1)"]],
+        edits: [["memory.lookupSegment(address, layout.size)", "memory.lookupSegment(address, 1)"]],
       },
       {
         name: "position-off-by-one",
@@ -76,28 +76,9 @@ export const VRING: readonly MutatedFile[] = [
         edits: [["high === 0 ? low : low + high * 0x1_0000_0000", "low"]],
       },
       {
-        name: "table-address-high-half-ignored",
-        about: "indirect tables above 4 GiB are looked for below",
-        edits: [["const address = low + high * 0x1_0000_0000;", "const address = low;"]],
-      },
-      {
-        name: "table-length-unchecked",
-        about: "the length of an indirect table need not be a multiple of 16",
-        edits: [["if (length === 0 || length % 16 !== 0) {", "if (length === 0) {"]],
-      },
-      {
-        name: "table-empty-accepted",
-        about: "an indirect table may have no entries",
-        edits: [["if (length === 0 || length % 16 !== 0) {", "if (length % 16 !== 0) {"]],
-      },
-      {
-        name: "table-unbounded",
-        about: "an indirect table may have any number of entries",
-        edits: [["if (length / 16 > limit) {", "if (false) {"]],
-      },
-      {
-        name: "readable-after-writable",
-        about: "a device-readable descriptor may come after a device-writable one",
+        name: "readable-after-writable-unusual",
+        about:
+          "an empty or crossing device-readable descriptor may come after a device-writable one",
         edits: [["if (chain.count !== chain.readableCount) {", "if (false) {"]],
       },
       {
@@ -129,56 +110,205 @@ export const VRING: readonly MutatedFile[] = [
     ],
   },
   {
-    file: "packages/vring/chain_pool.ts",
+    file: "packages/vring/walker.ts",
     mutants: [
       {
-        name: "in-flight-off-by-one",
-        about: "the driver may have one chain more in flight than the queue has entries",
+        name: "table-address-high-half-ignored",
+        about: "indirect tables above 4 GiB are looked for below",
+        edits: [["const address = low + high * 0x1_0000_0000;", "const address = low;"]],
+      },
+      {
+        name: "table-length-unchecked",
+        about: "the length of an indirect table need not be a multiple of 16",
+        edits: [["if (length === 0 || length % DESCRIPTOR_SIZE !== 0) {", "if (length === 0) {"]],
+      },
+      {
+        name: "table-length-unchecked-in-place",
+        about: "the length of an indirect table in the usual region need not be a multiple of 16",
+        edits: [[" && (length & 15) === 0 &&", " &&"]],
+      },
+      {
+        name: "table-length-signed",
+        about: "an indirect table of more than 2 GiB is taken for one of negative length",
+        edits: [["offset >= 0 && length > 0 && length <=", "offset >= 0 && length <="]],
+        hangs: true,
+      },
+      {
+        name: "table-unbounded",
+        about: "an indirect table may have any number of entries",
+        edits: [["if (length / DESCRIPTOR_SIZE > limit) {", "if (false) {"]],
+      },
+      {
+        name: "table-unbounded-in-place",
+        about: "an indirect table in the usual region may have any number of entries",
         edits: [[
-          "if (this.inFlight + unflushed >= this.#size) {",
-          "if (this.inFlight + unflushed > this.#size) {",
+          "(offset & 3) === 0 && length <= DESCRIPTOR_SIZE * INDIRECT_LIMIT",
+          "(offset & 3) === 0",
         ]],
       },
       {
-        name: "in-flight-unflushed-forgotten",
-        about: "chains that are used but not published do not count as the device's",
+        name: "table-misaligned-in-place",
+        about: "an indirect table at an odd address is read from the word before",
+        edits: [["(offset & 3) === 0 && length", "length"]],
+      },
+      {
+        name: "walker-loop-unbounded",
+        about: "a chain that loops is followed for ever",
         edits: [[
-          "if (this.inFlight + unflushed >= this.#size) {",
-          "if (this.inFlight >= this.#size) {",
+          "if (count + this.#extra - this.#before < entries) return;",
+          "if (entries > 0) return;",
         ]],
+        hangs: true,
+      },
+      {
+        name: "walker-head-off-by-one",
+        about: "the descriptor behind the table may be used",
+        edits: [["if (index >= entries) throw", "if (index > entries) throw"]],
+      },
+      {
+        name: "walker-indirect-nested",
+        about: "an indirect table may hold indirect descriptors",
+        edits: [[
+          "if (inTable === 0 && this.#indirect === true &&",
+          "if (this.#indirect === true &&",
+        ]],
+        hangs: true,
+      },
+      {
+        name: "walker-indirect-not-negotiated",
+        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
+        edits: [["if (inTable === 0 && this.#indirect === true &&", "if (inTable === 0 &&"]],
+      },
+      {
+        name: "walker-indirect-and-next",
+        about: "an indirect descriptor may have NEXT too",
+        edits: [[
+          "this.#indirect === true && (flags & F_NEXT) === 0) {",
+          "this.#indirect === true) {",
+        ]],
+      },
+      {
+        name: "walker-indirect-in-list",
+        about: "an indirect descriptor may stand in a list with others, in the packed format",
+        edits: [["if (this.#shift === 0 || count + this.#extra === 0) return;", "return;"]],
+      },
+      {
+        name: "walker-readable-after-writable",
+        about: "a device-readable descriptor may come after a device-writable one",
+        edits: [["if (readableCount !== count) throw wrongOrder();", ""]],
+      },
+      {
+        name: "walker-next-ignored",
+        about: "the long way ends a split chain at its first descriptor",
+        edits: [["if ((word & F_NEXT) === 0) break;", "break;"]],
+      },
+      {
+        name: "walker-table-next-followed",
+        about: "a packed table ends at the first entry without NEXT, which is reserved there",
+        edits: [[
+          "if (inTable === 0 && ((word >>> 16) & F_NEXT) === 0) {",
+          "if (((word >>> 16) & F_NEXT) === 0) {",
+        ]],
+      },
+      {
+        name: "walker-list-not-wrapped",
+        about: "a packed list does not go on at the start of the ring",
+        edits: [[
+          `if (inTable !== 0) break;
+          index = 0;`,
+          "break;",
+        ]],
+      },
+      {
+        name: "walker-region-end-unchecked",
+        about: "a buffer in the usual region may go on behind it",
+        edits: [["length > ((size - offset) | 0) ||", "length > size ||"]],
+      },
+      {
+        name: "walker-empty-counted-once",
+        about: "empty descriptors do not count for the length of a chain",
+        edits: [["this.#extra += 1 + count - chain.count;", ""]],
+        hangs: true,
+      },
+      {
+        name: "walker-id-lost",
+        about: "the buffer id of a packed list of several is lost",
+        edits: [[
+          `          ringWord = word;
+          break;`,
+          `          if (count === 1) ringWord = word;
+          break;`,
+        ]],
+      },
+      {
+        name: "locate-unsigned",
+        about: "the long way of a buffer above 2 GiB of an address space is not found",
+        edits: [[
+          `(low >>> 0) + (high >>> 0) * 0x1_0000_0000, length);
+  }
+
+`,
+          `low + (high >>> 0) * 0x1_0000_0000, length);
+  }
+
+`,
+        ]],
+      },
+    ],
+  },
+  {
+    file: "packages/vring/chain_pool.ts",
+    mutants: [
+      {
+        name: "abandon-keeps-chains",
+        about: "chains of a queue that was reset can still be used",
+        edits: [["chains[i]!.owner = ChainOwner.dropped;", "chains[i];"]],
+      },
+      {
+        name: "abandon-reuses-chains",
+        about: "chains that a reset dropped are handed out again",
+        edits: [["chains.length = this.#free;", "this.#free = chains.length;"]],
+      },
+      {
+        name: "put-back-keeps-turn",
+        about: "with IN_ORDER a chain that was put back is waited for",
+        edits: [["if (this.ordered !== 0) this.#waiting--;", ""]],
+      },
+      {
+        name: "pool-place-lost",
+        about: "with several chains in flight a free one is handed out twice",
+        edits: [["if (chain.index !== this.#free) this.#move(chain);", ""]],
       },
       {
         name: "in-order-gap",
         about: "with IN_ORDER chains are used though an earlier one is not done",
         edits: [["if (chain.owner !== ChainOwner.ordered) return null;", ""]],
       },
+    ],
+  },
+  {
+    file: "packages/vring/chain.ts",
+    mutants: [
       {
-        name: "abandon-keeps-chains",
-        about: "chains of a queue that was reset can still be used",
-        edits: [[
-          "if (chain.owner !== ChainOwner.pool) chain.owner = ChainOwner.dropped;",
-          "",
-        ]],
+        name: "reader-goes-on-into-writable",
+        about: "the reader does not end where the device-readable bytes do",
+        edits: [["this.reader.start(readable);", "this.reader.start(readable + writable);"]],
       },
       {
-        name: "undo-not-last",
-        about: "a chain can be put back though another was popped after it",
-        edits: [["this.#after(chain.sequence) !== this.#popped", "false"]],
-      },
-      {
-        name: "undo-counts-twice",
-        about: "a chain that was put back still counts as in flight",
-        edits: [[
-          `    this.#popped = chain.sequence;
-    this.inFlight--;`,
-          "    this.#popped = chain.sequence;",
-        ]],
+        name: "segment-region-forgotten",
+        about: "a segment of another region is taken to lie in the usual one",
+        edits: [["if (this.region !== region) this.mixed = 1;", ""]],
       },
     ],
   },
   {
     file: "packages/vring/cursor.ts",
     mutants: [
+      {
+        name: "writer-starts-at-readable",
+        about: "the writer begins at the device-readable segments",
+        edits: [["this.segment = readableCount;", "this.segment = readableCount * 0;"]],
+      },
       {
         name: "used-length-without-status",
         about: "the used length leaves the status at the end out",
@@ -217,19 +347,6 @@ export const VRING: readonly MutatedFile[] = [
         edits: [[
           "while (chain.lengths[segment]! < before) before -= chain.lengths[segment--]!;",
           "before = Math.min(before, chain.lengths[segment]!);",
-        ]],
-      },
-      {
-        name: "writer-starts-at-readable",
-        about: "the writer begins at the device-readable segments",
-        edits: [["this.segment = this.chain.readableCount;", "this.segment = 0;"]],
-      },
-      {
-        name: "reader-goes-on-into-writable",
-        about: "the reader does not end where the device-readable bytes do",
-        edits: [[
-          "this.left = this.chain.readable;",
-          "this.left = this.chain.readable + this.chain.writable;",
         ]],
       },
       {
