@@ -28,8 +28,8 @@ export class Chain {
   id = 0;
   /** Ring slots that the chain takes: what a packed queue skips when it is used. */
   slots = 0;
-  /** Where in the ring it was made available; tells which of the chains in flight was popped last. */
-  place = 0;
+  /** Counts pops of the queue. */
+  sequence = 0;
   /** Its place in the pool. */
   index = 0;
   /** One of `ChainOwner`. */

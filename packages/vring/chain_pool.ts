@@ -4,6 +4,8 @@ import { Chain, ChainOwner } from "./chain.ts";
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const POOL = ChainOwner.pool;
 const DEVICE = ChainOwner.device;
+/** Sequence numbers count modulo a power of two that keeps them small integers. */
+const SEQUENCES = 0x3fff_ffff;
 
 /**
  * The chains of one queue: which are free, and, with VIRTIO_F_IN_ORDER, which completed ones wait for earlier ones. Free
@@ -15,6 +17,7 @@ export class ChainPool {
   /** All chains, the free ones first; each knows its place here. */
   readonly #chains: Chain[] = [];
   #free = 0;
+  #popped = 0;
   readonly #slots: number = 0;
   readonly #region: MemoryRegion;
   /** In-order: the chains that are not used yet, a ring of the queue's size with the oldest at `#oldest`. */
@@ -33,14 +36,16 @@ export class ChainPool {
     while (inOrder && this.#order.length < size) this.#order.push(null);
   }
 
-  /** A chain for the device. `place`, where in the ring it was made available, identifies it for `undo`. */
-  take(place: number): Chain {
+  /** A chain for the device. */
+  take(): Chain {
     if (this.#free === 0) this.#make();
     const free = (this.#free - 1) | 0;
     this.#free = free;
     const chain = this.#chains[free]!;
     chain.owner = DEVICE;
-    chain.place = place;
+    const sequence = this.#popped;
+    chain.sequence = sequence;
+    this.#popped = (sequence + 1) & SEQUENCES;
     if (this.ordered !== 0) this.#enqueue(chain);
     return chain;
   }
@@ -77,8 +82,15 @@ export class ChainPool {
     chain.index = this.#free;
   }
 
+  /** Whether this chain is the device's, and was taken last. */
+  isLast(chain: Chain): boolean {
+    return chain.owner === DEVICE && chain.pool === this &&
+      ((chain.sequence + 1) & SEQUENCES) === this.#popped;
+  }
+
   /** Back to the pool, as if it had not been taken: the chain that was taken last. */
   putBack(chain: Chain): void {
+    this.#popped = chain.sequence;
     if (this.ordered !== 0) this.#waiting--;
     this.put(chain);
   }
@@ -104,6 +116,7 @@ export class ChainPool {
     const chains = this.#chains;
     for (let i = this.#free; i < chains.length; i++) chains[i]!.owner = ChainOwner.dropped;
     chains.length = this.#free;
+    this.#popped = 0;
     this.#oldest = 0;
     this.#waiting = 0;
   }

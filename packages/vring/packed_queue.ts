@@ -25,8 +25,8 @@ import {
 import { needEvent } from "./need_event.ts";
 import type { ResolvedAreas } from "./open_queue.ts";
 import type { Queue, QueueConfig, QueueState } from "./queue.ts";
-import { trackWrites } from "./segments.ts";
-import { ChainWalker, isTable } from "./walker.ts";
+import { checkTotal, trackWrites, wrongOrder } from "./segments.ts";
+import { ChainWalker, isPlainTable } from "./walker.ts";
 
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const DEVICE = ChainOwner.device;
@@ -92,7 +92,7 @@ export class PackedQueue implements Queue {
       (features & VIRTIO_F_IN_ORDER) !== 0n,
     );
     this.#indirect = (features & VIRTIO_F_INDIRECT_DESC) !== 0n;
-    this.#walker = new ChainWalker(memory, config.size, areas.descriptor, "packed", this.#indirect);
+    this.#walker = new ChainWalker(memory, config.size, "packed", this.#indirect);
     this.#ringRegion = areas.descriptor.region;
     this.#driverRegion = areas.driver.region;
     this.#deviceRegion = areas.device.region;
@@ -117,54 +117,58 @@ export class PackedQueue implements Queue {
   pop(): Chain | null {
     if (this.#seen === 0 && !this.#look()) return null;
     if (this.#inFlight + this.#addedChains >= this.size) throw this.#tooMany();
-    const head = this.#nextAvail | 0;
-    const chain = this.#pool.take(head);
-    // The short way, for plain descriptors; what is unusual, or wrong, is left to the walker from the start.
+    const chain = this.#pool.take();
+    // The short way, for plain chains. Each descriptor is read once; what is unusual, or wrong, is handed over.
     let words = this.#ringRegion.i32;
     let table = this.#ring | 0;
     let entries = this.size | 0;
+    let index = this.#nextAvail | 0;
+    let at = (table + (index << 2)) | 0;
+    let low = words[at]!;
+    let high = words[(at + 1) | 0]!;
+    let length = words[(at + 2) | 0]!;
+    let word = words[(at + 3) | 0]!;
     const { offsets, lengths } = chain;
     let region = chain.region;
     let { baseLow, baseHigh, size } = region;
-    let index = head;
-    let inTable = 0;
-    const first = (table + (head << 2)) | 0;
-    const firstWord = words[(first + 3) | 0]!;
-    if ((firstWord & F_INDIRECT) !== 0) {
-      const offset = (words[first]! - baseLow) | 0;
-      const length = words[(first + 2) | 0]!;
-      if (
-        words[(first + 1) | 0] !== baseHigh || !isTable(offset, length, size) ||
-        (firstWord & F_NEXT) !== 0 || !this.#indirect
-      ) {
-        return this.#walk(chain, head);
-      }
-      words = region.i32;
-      table = offset >> 2;
-      entries = length >>> 4;
-      index = 0;
-      inTable = 1;
-    }
     let mixed = chain.mixed;
+    let inTable = 0;
+    if ((word & (F_INDIRECT | F_NEXT)) === F_INDIRECT && this.#indirect) {
+      const offset = (low - baseLow) | 0;
+      if (high === baseHigh && isPlainTable(offset, length, size)) {
+        chain.id = word & 0xffff;
+        words = region.i32;
+        table = offset >> 2;
+        entries = length >>> 4;
+        index = 0;
+        inTable = 1;
+        low = words[table]!;
+        high = words[(table + 1) | 0]!;
+        length = words[(table + 2) | 0]!;
+        word = words[(table + 3) | 0]!;
+      }
+    }
     let count = 0;
     let readableCount = 0;
     let readable = 0;
     let writable = 0;
-    let word = 0;
     for (;;) {
-      if (count === offsets.length) return this.#walk(chain, head);
-      const at = (table + (index << 2)) | 0;
-      const low = words[at]!;
-      const high = words[(at + 1) | 0]!;
-      const length = words[(at + 2) | 0]!;
-      word = words[(at + 3) | 0]!;
-      if ((word & F_INDIRECT) !== 0) return this.#walk(chain, head);
       let offset = (low - baseLow) | 0;
       if (
-        high !== baseHigh || offset < 0 || length <= 0 || length > ((size - offset) | 0)
+        high !== baseHigh || offset < 0 || length <= 0 || length > ((size - offset) | 0) ||
+        (word & F_INDIRECT) !== 0 || count === offsets.length
       ) {
-        const found = this.#walker.locate(low, high, length);
-        if (found === null) return this.#walk(chain, head);
+        const found = (word & F_INDIRECT) !== 0 || count === offsets.length || length <= 0
+          ? null
+          : this.#memory.lookupSegment((low >>> 0) + (high >>> 0) * 0x1_0000_0000, length);
+        if (found === null) {
+          chain.count = count;
+          chain.readableCount = readableCount;
+          chain.readable = readable;
+          chain.writable = writable;
+          this.#walker.enter(words, table, entries);
+          return this.#walk(chain, inTable, index, low, high, length, word);
+        }
         region = found;
         baseLow = region.baseLow;
         baseHigh = region.baseHigh;
@@ -175,7 +179,7 @@ export class PackedQueue implements Queue {
       if ((word & F_WRITE) !== 0) {
         writable += length;
       } else {
-        if (writable !== 0) return this.#walk(chain, head);
+        if (writable !== 0) this.#failed(chain, wrongOrder());
         readable += length;
         readableCount = (count + 1) | 0;
       }
@@ -185,42 +189,85 @@ export class PackedQueue implements Queue {
       count = (count + 1) | 0;
       index = (index + 1) | 0;
       if (inTable === 0) {
+        // The last descriptor of a list carries the buffer id (2.8.6).
         if ((word & F_NEXT) === 0) break;
-        if (count === entries) return this.#walk(chain, head);
         if (index === entries) index = 0;
       } else if (index === entries) {
+        // The entries of a table follow each other, whatever their flags say (2.8.7).
         break;
       }
+      at = (table + (index << 2)) | 0;
+      low = words[at]!;
+      high = words[(at + 1) | 0]!;
+      length = words[(at + 2) | 0]!;
+      word = words[(at + 3) | 0]!;
     }
-    const slots = inTable === 0 ? count : 1;
-    if (readable + writable > 0x7fff_ffff || slots > this.#seen) return this.#walk(chain, head);
-    chain.id = (inTable === 0 ? word : firstWord) & 0xffff;
+    let slots = 1;
+    if (inTable === 0) {
+      slots = count;
+      chain.id = word & 0xffff;
+    }
     chain.slots = slots;
     chain.finish(count, count, readableCount, readable, writable);
-    this.#popped(slots);
+    if (slots > this.#seen || readable + writable > 0x7fff_ffff) this.#check(chain);
+    this.#popped(chain.slots);
     return chain;
   }
 
   /** The long way. */
-  #walk(chain: Chain, head: number): Chain {
+  #walk(
+    chain: Chain,
+    inTable: number,
+    index: number,
+    low: number,
+    high: number,
+    length: number,
+    word: number,
+  ): Chain {
     try {
-      this.#walker.walk(chain, head);
-      if (chain.slots > this.#seen) this.#walkAgain(chain, head);
+      this.#walker.walk(chain, inTable !== 0, index, low, high, length, word);
     } catch (error) {
       this.#failed(chain, error);
     }
+    if (chain.slots > this.#seen) this.#check(chain);
     this.#popped(chain.slots);
     return chain;
+  }
+
+  #check(chain: Chain): void {
+    try {
+      if (chain.slots > this.size) {
+        throw new VirtqueueError("2.8.17", "A descriptor list is longer than the queue");
+      }
+      checkTotal(chain);
+      if (chain.slots > this.#seen) this.#walkAgain(chain);
+    } catch (error) {
+      this.#failed(chain, error);
+    }
   }
 
   /**
    * A list that goes on beyond what was seen to be available. Its first descriptor is made available last (2.8.17), so the
    * rest must be by now, though it may not have been when it was read.
    */
-  #walkAgain(chain: Chain, head: number): void {
+  #walkAgain(chain: Chain): void {
     const { slots } = chain;
     this.#look();
-    if (slots <= this.#seen) this.#walker.walk(chain, head);
+    if (slots <= this.#seen) {
+      const words = this.#ringRegion.i32;
+      const at = this.#ring + 4 * this.#nextAvail;
+      chain.begin();
+      this.#walker.enter(words, this.#ring, this.size);
+      this.#walker.walk(
+        chain,
+        false,
+        this.#nextAvail,
+        words[at]!,
+        words[at + 1]!,
+        words[at + 2]!,
+        words[at + 3]!,
+      );
+    }
     if (chain.slots > this.#seen) {
       throw new VirtqueueError(
         "2.8.17",
@@ -351,16 +398,18 @@ export class PackedQueue implements Queue {
 
   /** See `Queue.undo`. */
   undo(chain: Chain): void {
-    const { slots } = chain;
-    const before = this.#nextAvail - slots;
-    const place = before < 0 ? before + this.size : before;
-    if (chain.owner !== DEVICE || chain.pool !== this.#pool || chain.place !== place) {
+    if (!this.#pool.isLast(chain)) {
       throw new TypeError("Only the chain that was popped last can be put back");
     }
     this.#pool.putBack(chain);
     this.#inFlight--;
-    if (before < 0) this.#availWrap ^= 1;
-    this.#nextAvail = place;
+    const { slots } = chain;
+    let before = this.#nextAvail - slots;
+    if (before < 0) {
+      before += this.size;
+      this.#availWrap ^= 1;
+    }
+    this.#nextAvail = before;
     this.#seen += slots;
   }
 

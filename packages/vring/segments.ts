@@ -6,12 +6,6 @@ import { VirtqueueError } from "./errors.ts";
 const MAX_CHAIN_BYTES = 0x1_0000_0000;
 
 /**
- * Longest chain taken through an indirect table where the queue is shorter. The standard forbids more than the queue size
- * (2.7.5.3.1), but drivers of small queues do it, and a device may choose its limit (2.7.4.1).
- */
-export const INDIRECT_LIMIT = 1024;
-
-/**
  * Adds one descriptor's buffer to a chain: the checks that do not depend on the ring's format. Everything here is
  * driver-controlled and was read once.
  *
@@ -28,12 +22,7 @@ export function addBuffer(
   if (writable) {
     chain.writable += length;
   } else {
-    if (chain.count !== chain.readableCount) {
-      throw new VirtqueueError(
-        "2.7.4.2",
-        "A device-readable descriptor comes after a device-writable one",
-      );
-    }
+    if (chain.count !== chain.readableCount) throw wrongOrder();
     chain.readable += length;
   }
   const address = high === 0 ? low : low + high * 0x1_0000_0000;
@@ -44,6 +33,14 @@ export function addBuffer(
   } else {
     addAcrossRegions(chain, memory, address, length, writable);
   }
+}
+
+/** Device-readable buffers come first (2.7.4.2, 2.8.17). */
+export function wrongOrder(): VirtqueueError {
+  return new VirtqueueError(
+    "2.7.4.2",
+    "A device-readable descriptor comes after a device-writable one",
+  );
 }
 
 /** The slow way: an empty buffer, one that crosses from a region into an adjacent one, or one outside of memory. */

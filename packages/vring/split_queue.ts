@@ -22,8 +22,8 @@ import {
 import { needEvent } from "./need_event.ts";
 import type { ResolvedAreas } from "./open_queue.ts";
 import type { Queue, QueueConfig, QueueState } from "./queue.ts";
-import { trackWrites } from "./segments.ts";
-import { ChainWalker, isTable } from "./walker.ts";
+import { checkTotal, trackWrites, wrongOrder } from "./segments.ts";
+import { beyond, ChainWalker, isPlainTable } from "./walker.ts";
 
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const DEVICE = ChainOwner.device;
@@ -85,7 +85,7 @@ export class SplitQueue implements Queue {
       (features & VIRTIO_F_IN_ORDER) !== 0n,
     );
     this.#indirect = (features & VIRTIO_F_INDIRECT_DESC) !== 0n;
-    this.#walker = new ChainWalker(memory, size, areas.descriptor, "split", this.#indirect);
+    this.#walker = new ChainWalker(memory, size, "split", this.#indirect);
     this.#mask = size - 1;
     this.#ringRegion = areas.descriptor.region;
     this.#descriptors = areas.descriptor.offset / 4;
@@ -116,52 +116,60 @@ export class SplitQueue implements Queue {
   pop(): Chain | null {
     const next = this.#nextAvail;
     if (this.#seenAvail === next && !this.#look()) return null;
-    const chain = this.#pool.take(next);
+    const chain = this.#pool.take();
     const head = this.#driverRegion.u16[(this.#availRing + (next & this.#mask)) | 0]! | 0;
-    // The short way, for plain descriptors; what is unusual, or wrong, is left to the walker from the start.
+    chain.id = head;
+    // The short way, for plain chains. Each descriptor is read once; what is unusual, or wrong, is handed over.
     let words = this.#ringRegion.i32;
     let table = this.#descriptors | 0;
     let entries = this.size | 0;
-    if (head >= entries) return this.#walk(chain, head);
+    if (head >= entries) this.#failed(chain, beyond(head, entries, false, 0));
+    let at = (table + (head << 2)) | 0;
+    let low = words[at]!;
+    let high = words[(at + 1) | 0]!;
+    let length = words[(at + 2) | 0]!;
+    let word = words[(at + 3) | 0]!;
     const { offsets, lengths } = chain;
     let region = chain.region;
     let { baseLow, baseHigh, size } = region;
-    let index = head;
-    const first = (table + (head << 2)) | 0;
-    const firstWord = words[(first + 3) | 0]!;
-    if ((firstWord & F_INDIRECT) !== 0) {
-      const offset = (words[first]! - baseLow) | 0;
-      const length = words[(first + 2) | 0]!;
-      if (
-        words[(first + 1) | 0] !== baseHigh || !isTable(offset, length, size) ||
-        (firstWord & F_NEXT) !== 0 || !this.#indirect
-      ) {
-        return this.#walk(chain, head);
-      }
-      words = region.i32;
-      table = offset >> 2;
-      entries = length >>> 4;
-      index = 0;
-    }
     let mixed = chain.mixed;
+    let index = head;
+    let inTable = 0;
+    if ((word & (F_INDIRECT | F_NEXT)) === F_INDIRECT && this.#indirect) {
+      const offset = (low - baseLow) | 0;
+      if (high === baseHigh && isPlainTable(offset, length, size)) {
+        words = region.i32;
+        table = offset >> 2;
+        entries = length >>> 4;
+        index = 0;
+        inTable = 1;
+        low = words[table]!;
+        high = words[(table + 1) | 0]!;
+        length = words[(table + 2) | 0]!;
+        word = words[(table + 3) | 0]!;
+      }
+    }
     let count = 0;
     let readableCount = 0;
     let readable = 0;
     let writable = 0;
     for (;;) {
-      if (index >= entries || count === offsets.length) return this.#walk(chain, head);
-      const at = (table + (index << 2)) | 0;
-      const low = words[at]!;
-      const high = words[(at + 1) | 0]!;
-      const length = words[(at + 2) | 0]!;
-      const word = words[(at + 3) | 0]!;
-      if ((word & F_INDIRECT) !== 0) return this.#walk(chain, head);
       let offset = (low - baseLow) | 0;
       if (
-        high !== baseHigh || offset < 0 || length <= 0 || length > ((size - offset) | 0)
+        high !== baseHigh || offset < 0 || length <= 0 || length > ((size - offset) | 0) ||
+        (word & F_INDIRECT) !== 0 || count === offsets.length
       ) {
-        const found = this.#walker.locate(low, high, length);
-        if (found === null) return this.#walk(chain, head);
+        const found = (word & F_INDIRECT) !== 0 || count === offsets.length || length <= 0
+          ? null
+          : this.#memory.lookupSegment((low >>> 0) + (high >>> 0) * 0x1_0000_0000, length);
+        if (found === null) {
+          chain.count = count;
+          chain.readableCount = readableCount;
+          chain.readable = readable;
+          chain.writable = writable;
+          this.#walker.enter(words, table, entries);
+          return this.#walk(chain, inTable, index, low, high, length, word);
+        }
         region = found;
         baseLow = region.baseLow;
         baseHigh = region.baseHigh;
@@ -172,7 +180,7 @@ export class SplitQueue implements Queue {
       if ((word & F_WRITE) !== 0) {
         writable += length;
       } else {
-        if (writable !== 0) return this.#walk(chain, head);
+        if (writable !== 0) this.#failed(chain, wrongOrder());
         readable += length;
         readableCount = (count + 1) | 0;
       }
@@ -182,23 +190,46 @@ export class SplitQueue implements Queue {
       count = (count + 1) | 0;
       if ((word & F_NEXT) === 0) break;
       index = word >>> 16;
+      if (index >= entries) this.#failed(chain, beyond(index, entries, inTable !== 0, count));
+      at = (table + (index << 2)) | 0;
+      low = words[at]!;
+      high = words[(at + 1) | 0]!;
+      length = words[(at + 2) | 0]!;
+      word = words[(at + 3) | 0]!;
     }
-    if (readable + writable > 0x7fff_ffff) return this.#walk(chain, head);
-    chain.id = head;
     chain.finish(count, count, readableCount, readable, writable);
+    if (count > entries || readable + writable > 0x7fff_ffff) this.#check(chain, entries);
     this.#nextAvail = (next + 1) & 0xffff;
     return chain;
   }
 
   /** The long way. */
-  #walk(chain: Chain, head: number): Chain {
+  #walk(
+    chain: Chain,
+    inTable: number,
+    index: number,
+    low: number,
+    high: number,
+    length: number,
+    word: number,
+  ): Chain {
     try {
-      this.#walker.walk(chain, head);
+      this.#walker.walk(chain, inTable !== 0, index, low, high, length, word);
     } catch (error) {
       this.#failed(chain, error);
     }
     this.#nextAvail = (this.#nextAvail + 1) & 0xffff;
     return chain;
+  }
+
+  /** A chain of the short way is uncommonly long. */
+  #check(chain: Chain, entries: number): void {
+    try {
+      if (chain.count > entries) throw new VirtqueueError("2.7.5.2", "A descriptor chain loops");
+      checkTotal(chain);
+    } catch (error) {
+      this.#failed(chain, error);
+    }
   }
 
   #failed(chain: Chain, error: unknown): never {
@@ -283,12 +314,11 @@ export class SplitQueue implements Queue {
 
   /** See `Queue.undo`. */
   undo(chain: Chain): void {
-    const before = (this.#nextAvail - 1) & 0xffff;
-    if (chain.owner !== DEVICE || chain.pool !== this.#pool || chain.place !== before) {
+    if (!this.#pool.isLast(chain)) {
       throw new TypeError("Only the chain that was popped last can be put back");
     }
     this.#pool.putBack(chain);
-    this.#nextAvail = before;
+    this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
   }
 
   /** See `Queue.flush`. */
