@@ -84,14 +84,55 @@ function watchedBytes(bytes: Uint8Array, base: number, on: OnAccess): Uint8Array
   });
 }
 
-/** Lets `on` see plain accesses to all memory until the result is called. */
+/** Plain accesses to words by their index are seen, and may read something else. */
+function watchedWords<T extends Uint16Array | Int32Array>(
+  words: T,
+  base: number,
+  on: OnAccess,
+  plain: WeakMap<object, unknown>,
+): T {
+  const size = words.BYTES_PER_ELEMENT;
+  const unsigned = size === 2 ? 0xffff : 0xffff_ffff;
+  const seen = new Proxy(words, {
+    get(target, name) {
+      if (typeof name === "string" && /^\d+$/.test(name)) {
+        const value = (target[Number(name)]! & unsigned) >>> 0;
+        const read = on(base + size * Number(name), size, false, value);
+        return target instanceof Int32Array ? read | 0 : read;
+      }
+      const value = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+    set(target, name, value) {
+      on(base + size * Number(name), size, true, (value & unsigned) >>> 0);
+      target[Number(name)] = value;
+      return true;
+    },
+  });
+  plain.set(seen, words);
+  return seen;
+}
+
+/** Lets `on` see plain accesses to all memory until the result is called. Atomic ones go past it. */
 function watchMemory(memory: GuestMemory, on: OnAccess): () => void {
-  const before = memory.regions.map(({ view, bytes }) => ({ view, bytes }));
+  const before = memory.regions.map(({ view, bytes, u16, i32 }) => ({ view, bytes, u16, i32 }));
+  const plain = new WeakMap<object, unknown>();
   memory.regions.forEach((region: MemoryRegion) => {
     region.view = new WatchedView(region.view, region.base, on);
     region.bytes = watchedBytes(region.bytes, region.base, on);
+    region.u16 = watchedWords(region.u16, region.base, on, plain);
+    region.i32 = watchedWords(region.i32, region.base, on, plain);
   });
-  return () => memory.regions.forEach((region, i) => Object.assign(region, before[i]));
+  const { load, store } = Atomics;
+  const bare = (words: object): never => (plain.get(words) ?? words) as never;
+  Object.assign(Atomics, {
+    load: (words: object, index: number) => load(bare(words), index),
+    store: (words: object, index: number, value: number) => store(bare(words), index, value),
+  });
+  return () => {
+    Object.assign(Atomics, { load, store });
+    memory.regions.forEach((region, i) => Object.assign(region, before[i]));
+  };
 }
 
 /** Every byte reads rightly the first time, and as something else ever after. */
