@@ -157,6 +157,8 @@ for (const [name, format] of FORMATS) {
       const pick = random(1);
       let next = 0;
       const slots = new Map<number, number[]>();
+      // Of the held chains: buffers reach the device in the order in which they were sent.
+      const tokens: number[] = [];
       for (let step = 0; step < 400; step++) {
         const what = pick(4);
         if (what < 2 && session.queue(0).free >= 2) {
@@ -166,13 +168,14 @@ for (const [name, format] of FORMATS) {
           const changed = [...Array(8).keys()].filter((slot) => entry(slot) !== before[slot]);
           for (const slot of changed) assert(!exposed.has(slot), `slot ${slot} is exposed`);
           for (const slot of changed) exposed.set(slot, entry(slot));
+          tokens.push(next);
           slots.set(next++, changed);
         } else if (what === 2 && bench.device.held.length > 0) {
           // A packed ring has room for what is used at its oldest slots, so there the device keeps the order.
           const at = name === "split" && inOrder === 0n ? pick(bench.device.held.length) : 0;
           const [held] = bench.device.held.splice(at, 1);
-          // Buffers are popped in the order in which they were sent: the sequence is the token.
-          for (const slot of slots.get(held!.chain.sequence)!) exposed.delete(slot);
+          const [token] = tokens.splice(at, 1);
+          for (const slot of slots.get(token!)!) exposed.delete(slot);
           bench.device.finish(0, held!.chain);
           await Promise.resolve();
         } else if (what === 3) {
