@@ -62,18 +62,27 @@ export function seatOnMmio(
   };
 }
 
-/** Makes a block device and attaches it to a machine that does not run yet. */
-export function attachDisk(machine: V86Machine, seat: Seat, options: BlkDeviceOptions): Attached {
+/**
+ * Makes a block device and attaches it to a machine that does not run yet.
+ *
+ * @param place PCI slot or MMIO window, where there is more than one disk.
+ */
+export function attachDisk(
+  machine: V86Machine,
+  seat: Seat,
+  options: BlkDeviceOptions,
+  place: number = seat.transport === "pci" ? SLOT : WINDOW,
+): Attached {
   const device = new BlkDevice(options);
   const errors: Error[] = [];
   if (seat.transport === "pci") {
     machine.addPci(
-      SLOT,
+      place,
       (host) => new PciTransport(device, seatOnPci(seat, machine.memory, host, errors)),
     );
   } else {
     machine.addMmio(
-      WINDOW,
+      place,
       (host) => new MmioTransport(device, seatOnMmio(seat, machine.memory, host, errors)),
     );
   }
