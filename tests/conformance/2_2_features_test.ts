@@ -138,6 +138,13 @@ Deno.test("2.2.2-D2 every subset of what is offered is accepted, and everything 
     rig.negotiate(1n << bit);
     assertEquals([rig.status, rig.state.features], [FOUND, 0n], `bit ${bit}`);
   }
+  // A subset that is not valid, because a feature lacks what it requires.
+  const needy = new Rig({ device: new TestDevice({ features: 3n, requires: [[2n, 1n]] }) });
+  for (const [features, status] of [[2n, FOUND], [3n, AGREED], [1n, AGREED]] as const) {
+    needy.status = 0;
+    needy.negotiate(features);
+    assertEquals(needy.status, status);
+  }
   // A subset that the device cannot work with.
   rig.device.acceptable = (features) => (features & 0b101n) !== 0b001n;
   rig.status = 0;
