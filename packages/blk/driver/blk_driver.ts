@@ -278,7 +278,7 @@ export class BlkDriver {
     if (!this.session.has(VIRTIO_BLK_F_CONFIG_WCE)) {
       throw new TypeError("The cache mode cannot be chosen: the device does not offer it");
     }
-    this.session.transport.writeConfig(BlkConfigOffset.writeback, 1, writeback ? 1 : 0);
+    this.session.writeConfig(BlkConfigOffset.writeback, 1, writeback ? 1 : 0);
     this.#info = readInfo(this.session);
     return this.#info.writeback;
   }

@@ -44,7 +44,7 @@ export interface BlkDriverOptions {
    * given, 0 for never.
    */
   readonly timeout?: number;
-  /** Turns of the event loop to wait for a reset; see `DriverSessionOptions`. */
+  /** Milliseconds to wait for a reset; see `DriverSessionOptions`. */
   readonly patience?: number;
 }
 
