@@ -49,8 +49,8 @@ for (const bus of BUSES) {
       assertEquals(handled, 4 * 8);
       for (let i = 0; i < 5; i++) {
         const before = handled;
-        // That this timer comes at all is the point.
-        await turns(1);
+        // That these timers come at all is the point. On a busy machine one may come before the device's turn.
+        await turns(5);
         assert(handled > before, "the device goes on by itself");
       }
       feeding = false;
