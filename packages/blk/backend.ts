@@ -18,7 +18,7 @@ export interface BlkLifetime {
  * memory: a resize can come between. It reports failure by throwing or rejecting, and the driver gets VIRTIO_BLK_S_IOERR.
  *
  * A synchronous back end (`asynchronous` false) gets guest memory itself, in pieces cut as the driver cut them, at any byte
- * position, and must be done with it when it returns. An asynchronous one never sees guest memory: it gets a buffer that is
+ * position, and must be done with it when it returns; with `gather` it gets small pieces together, copied. An asynchronous one never sees guest memory: it gets a buffer that is
  * its own until its promise settles, with position and length multiples of 512. It may still return nothing where it is
  * done at once.
  */
@@ -29,6 +29,8 @@ export interface BlkBackend {
   readonly readonly: boolean;
   /** Whether the methods may return promises. Fixed. */
   readonly asynchronous: boolean;
+  /** Whether a call costs much more than copying a few pages, as a system call does; no unless given. Fixed. */
+  readonly gather?: boolean;
 
   /** Copies `length` bytes at `position` of the disk to `bytes[offset...]`. All of them, or it throws. */
   read(position: number, bytes: Uint8Array, offset: number, length: number): BackendResult;
@@ -87,4 +89,12 @@ export function checkCapacity(capacity: number): void {
   if (!Number.isSafeInteger(capacity) || capacity < 0 || capacity % 512 !== 0) {
     throw new RangeError(`A capacity must be a non-negative multiple of 512: it is ${capacity}`);
   }
+}
+
+/** Refuses a promise where none may come, and makes sure that nobody misses how it ends. @throws {TypeError} Always. */
+export function notSynchronous(result: PromiseLike<unknown>): never {
+  result.then(undefined, () => {});
+  throw new TypeError(
+    "The back end answered with a promise: a back end that does must say that it is asynchronous",
+  );
 }

@@ -20,9 +20,13 @@ const { VIRTIO_BLK_S_IOERR: IOERR, VIRTIO_BLK_S_OK: OK, VIRTIO_BLK_S_UNSUPP: UNS
 const SIZE = 1024 * 1024;
 const SECTORS = SIZE / 512;
 
-/** The same disk, answering at once or later. */
+/** The same disk, answering at once, with small pieces taken together or not, or later. */
 const kinds: [string, (bytes: Uint8Array) => BlkBackend][] = [
   ["at once", (bytes) => new MemoryBackend(bytes)],
+  [
+    "at once, pieces together",
+    (bytes) => Object.assign(new MemoryBackend(bytes), { gather: true }),
+  ],
   ["later", (bytes) => new LaterBackend(new MemoryBackend(bytes))],
 ];
 

@@ -6,16 +6,19 @@
  */
 import type { ConfigSpace } from "@virtio/device";
 import type { Chain } from "@virtio/vring";
-import type { BackendResult, BlkBackend, BlkLifetime } from "./backend.ts";
+import {
+  type BackendResult,
+  type BlkBackend,
+  type BlkLifetime,
+  notSynchronous,
+} from "./backend.ts";
 import { BouncePool, PIECE_SIZE } from "./bounce.ts";
 import {
   BlkConfigOffset,
-  LIFETIME_ESTIMATE_MAX,
   LIFETIME_SIZE,
   REQUEST_HEADER_SIZE,
   SECTOR_SIZE,
   VIRTIO_BLK_ID_BYTES,
-  VIRTIO_BLK_PRE_EOL_INFO_URGENT,
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
   VIRTIO_BLK_S_UNSUPP,
@@ -29,7 +32,9 @@ import {
   VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "./constants.ts";
+import { Gather } from "./gather.ts";
 import { type LaterHost, LaterRequest } from "./later_request.ts";
+import { writeLifetime } from "./lifetime.ts";
 import { Durability, Negotiated } from "./negotiated.ts";
 import type { BlkSettings } from "./options.ts";
 import { RangeList } from "./ranges.ts";
@@ -67,6 +72,7 @@ export class RequestExecutor implements LaterHost {
   readonly #host: ExecutorHost;
   readonly #onError: ((error: unknown) => void) | null;
   readonly #asynchronous: boolean;
+  readonly #gather: Gather | null;
   readonly #ranges: RangeList;
   readonly #idle: LaterRequest[] = [];
 
@@ -85,6 +91,7 @@ export class RequestExecutor implements LaterHost {
     this.#host = host;
     this.#onError = onError;
     this.#asynchronous = backend.asynchronous;
+    this.#gather = backend.gather === true ? new Gather(backend) : null;
     this.#ranges = new RangeList(settings.maxSegments);
   }
 
@@ -151,13 +158,16 @@ export class RequestExecutor implements LaterHost {
   }
 
   #read(chain: Chain, position: number, length: number): number {
+    if (this.#gather?.pays(chain.count - chain.readableCount, length)) {
+      return this.#readGathered(this.#gather, chain, position, length);
+    }
     const { backend } = this;
     const { writer } = chain;
     let at = position;
     while (writer.next(length)) {
       try {
         const result = backend.read(at, writer.region!.bytes, writer.offset, writer.length);
-        if (result !== undefined) this.#notSynchronous(result);
+        if (result !== undefined) notSynchronous(result);
       } catch (error) {
         // The writer has counted this piece as written; then it must be, with something that is nobody's data.
         const end = writer.offset + writer.length;
@@ -171,14 +181,26 @@ export class RequestExecutor implements LaterHost {
     return VIRTIO_BLK_S_OK;
   }
 
+  #readGathered(gather: Gather, chain: Chain, position: number, length: number): number {
+    try {
+      gather.read(chain.writer, position, length);
+    } catch (error) {
+      return this.#failed(error);
+    }
+    this.#count(VIRTIO_BLK_T_IN, length);
+    return VIRTIO_BLK_S_OK;
+  }
+
   #write(chain: Chain, position: number, length: number): number {
     const { backend } = this;
     const { reader } = chain;
     try {
       let at = position;
-      while (reader.next(length)) {
+      const gather = this.#gather?.pays(chain.readableCount, length) ? this.#gather : null;
+      gather?.write(reader, position, length);
+      while (gather === null && reader.next(length)) {
         const result = backend.write(at, reader.region!.bytes, reader.offset, reader.length);
-        if (result !== undefined) this.#notSynchronous(result);
+        if (result !== undefined) notSynchronous(result);
         at += reader.length;
       }
       if (this.mustFlush()) this.#flushBackend();
@@ -202,7 +224,7 @@ export class RequestExecutor implements LaterHost {
 
   #flushBackend(): void {
     const result = this.backend.flush();
-    if (result !== undefined) this.#notSynchronous(result);
+    if (result !== undefined) notSynchronous(result);
   }
 
   #sendId(chain: Chain): number {
@@ -215,7 +237,7 @@ export class RequestExecutor implements LaterHost {
   #lifetimeNow(chain: Chain): number {
     try {
       const lifetime = this.backend.lifetime!();
-      if (lifetime instanceof Promise) this.#notSynchronous(lifetime);
+      if (lifetime instanceof Promise) notSynchronous(lifetime);
       else return this.sendLifetime(chain, lifetime);
     } catch (error) {
       return this.#failed(error);
@@ -225,18 +247,7 @@ export class RequestExecutor implements LaterHost {
 
   /** Sends the lifetime. @throws {RangeError} If it has a reserved value. */
   sendLifetime(chain: Chain, lifetime: BlkLifetime): number {
-    const { preEolInfo, estimateTypeA, estimateTypeB } = lifetime;
-    if (
-      !isUpTo(preEolInfo, VIRTIO_BLK_PRE_EOL_INFO_URGENT) ||
-      !isUpTo(estimateTypeA, LIFETIME_ESTIMATE_MAX) || !isUpTo(estimateTypeB, LIFETIME_ESTIMATE_MAX)
-    ) {
-      throw new RangeError(
-        "The back end's lifetime has a reserved value, which must not be sent (virtio 1.4, 5.2.6.2)",
-      );
-    }
-    chain.writer.u16(preEolInfo);
-    chain.writer.u16(estimateTypeA);
-    chain.writer.u16(estimateTypeB);
+    writeLifetime(chain.writer, lifetime);
     this.stats.lifetimes++;
     return VIRTIO_BLK_S_OK;
   }
@@ -277,7 +288,7 @@ export class RequestExecutor implements LaterHost {
         } else {
           result = backend.secureErase!(position, length);
         }
-        if (result !== undefined) this.#notSynchronous(result);
+        if (result !== undefined) notSynchronous(result);
       }
       if (type !== VIRTIO_BLK_T_DISCARD && this.mustFlush()) this.#flushBackend();
     } catch (error) {
@@ -344,13 +355,6 @@ export class RequestExecutor implements LaterHost {
     this.#onError?.(error);
   }
 
-  #notSynchronous(result: PromiseLike<unknown>): never {
-    result.then(undefined, () => {});
-    throw new TypeError(
-      "The back end answered with a promise: a back end that does must say that it is asynchronous",
-    );
-  }
-
   #later(chain: Chain, queue: number, type: number, sector: number, length: number): number {
     this.#request().start(chain, queue, type, sector * SECTOR_SIZE, length);
     return PENDING;
@@ -389,8 +393,4 @@ export class RequestExecutor implements LaterHost {
     request.chain = null;
     this.#idle.push(request);
   }
-}
-
-function isUpTo(value: number, max: number): boolean {
-  return Number.isInteger(value) && value >= 0 && value <= max;
 }

@@ -200,6 +200,11 @@ export const BLK_DEVICE: readonly MutatedFile[] = [
           "",
         ]],
       },
+    ],
+  },
+  {
+    file: "packages/blk/lifetime.ts",
+    mutants: [
       {
         name: "blk-lifetime-reserved-sent",
         about: "reserved values of the lifetime are sent to the driver",
@@ -207,6 +212,26 @@ export const BLK_DEVICE: readonly MutatedFile[] = [
           "return Number.isInteger(value) && value >= 0 && value <= max;",
           "return Number.isInteger(value) && value >= 0 && max >= 0;",
         ]],
+      },
+    ],
+  },
+  {
+    file: "packages/blk/gather.ts",
+    mutants: [
+      {
+        name: "blk-gathered-read-stays",
+        about: "each part of a gathered read comes from the request's first sectors",
+        edits: [["this.#backend.read(position + done,", "this.#backend.read(position,"]],
+      },
+      {
+        name: "blk-gathered-write-stays",
+        about: "each part of a gathered write goes to the request's first sectors",
+        edits: [["this.#backend.write(position + done,", "this.#backend.write(position,"]],
+      },
+      {
+        name: "blk-gathered-write-long",
+        about: "a gathered write has the length of the buffer",
+        edits: [["return length < BUFFER_SIZE ? this.#buffer.subarray(0, length) : ", "return "]],
       },
     ],
   },

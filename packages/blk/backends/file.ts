@@ -47,6 +47,8 @@ export class FileBackend implements BlkBackend {
   readonly readonly: boolean;
   /** Whether it was opened in async mode. */
   readonly asynchronous: boolean;
+  /** In sync mode a call is a system call. */
+  readonly gather: boolean;
   /** Told when the size changed, or holes turned out to be impossible. */
   onChange: (() => void) | null = null;
   /** Makes holes in the range. There only where the file system can. */
@@ -67,6 +69,7 @@ export class FileBackend implements BlkBackend {
     this.path = path;
     this.readonly = options.readonly ?? false;
     this.asynchronous = options.mode === "async";
+    this.gather = !this.asynchronous;
     const parallel = this.asynchronous ? options.parallel ?? 4 : 1;
     if (!(Number.isInteger(parallel) && parallel >= 1 && parallel <= 64)) {
       throw new RangeError(`parallel must be an integer from 1 to 64: it is ${parallel}`);
