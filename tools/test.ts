@@ -70,6 +70,7 @@ if (chosen.length === 0) {
   await step("deno check", () => deno(["check", "--quiet", "."], true));
   await step("layers", () => deno(["run", "-A", "tools/check_layers.ts"], true));
   await step("deno publish --dry-run", () => deno(publish, true));
+  await step("every clause in scope has a test", () => deno(["task", "conformance"], true));
 }
 
 await Deno.remove(report).catch(() => {});
