@@ -114,7 +114,14 @@ export class ChainPool {
   /** All chains in flight are nobody's any more; whoever still holds one cannot push it, and it is never reused. */
   abandon(): void {
     const chains = this.#chains;
-    for (let i = this.#free; i < chains.length; i++) chains[i]!.owner = ChainOwner.dropped;
+    for (let i = this.#free; i < chains.length; i++) {
+      const chain = chains[i]!;
+      chain.owner = ChainOwner.dropped;
+      // A device that goes on with it all the same finds nothing to read and no room to write.
+      chain.begin();
+      chain.reader.begin();
+      chain.writer.begin();
+    }
     chains.length = this.#free;
     this.#popped = 0;
     this.#oldest = 0;

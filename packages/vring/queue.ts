@@ -87,7 +87,7 @@ export interface Queue {
   suspend(): void;
 
   /**
-   * Gives up on all chains in flight: they may no longer be pushed. For a reset, when the driver will not see them used.
+   * Gives up on all chains in flight: they may no longer be pushed, and are empty: nothing is written through them any more. For a reset, when the driver will not see them used.
    */
   abandon(): void;
 

@@ -197,6 +197,12 @@ for (const [format, ring] of FORMATS) {
       assertEquals(queue.inFlight, 0);
       const dropped = features === 0n ? [chains[2]!] : [chains[2]!, chains[3]!];
       for (const chain of dropped) {
+        assertEquals([chain.reader.remaining, chain.writer.remaining, chain.written], [0, 0, 0]);
+        assertEquals(chain.writer.write(new Uint8Array([1])), 0);
+        assertEquals(chain.writer.fill(1, 10), 0);
+        assertEquals(chain.writer.reserveTail(1), false);
+      }
+      for (const chain of dropped) {
         assertThrows(() => queue.push(chain), TypeError);
         assertThrows(() => queue.undo(chain), TypeError);
       }
