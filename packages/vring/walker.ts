@@ -82,7 +82,8 @@ export class ChainWalker {
     let slots = inTable ? 1 : descriptors;
     for (;;) {
       const flags = packed ? word >>> 16 : word;
-      if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
+      // In a table of the packed format all flags but WRITE are ignored (2.8.7).
+      if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0 && !(packed && inTable)) {
         this.#checkIndirect(inTable, flags, descriptors);
         this.#openTable(low >>> 0, high >>> 0, length >>> 0);
         if (packed) chain.id = word & 0xffff;

@@ -144,6 +144,23 @@ Deno.test("2.8.15-D1 a device cannot write to what it may read, nor read what it
   assertEquals([bench.status, bench.device.handled.length], [LIVE, 2]);
 });
 
+Deno.test("2.8.19-G2 the other side of it: the device ignores all flags but WRITE in an indirect table (2.8.7)", () => {
+  const bench = new Bench(VIRTIO_F_INDIRECT_DESC);
+  bench.device.handler = (chain) => {
+    assertEquals([chain.readable, chain.writable], [8, 8]);
+    chain.writer.u32(chain.reader.u32() + 1);
+  };
+  bench.raw.table(TABLE, [
+    { address: FROM, length: 8, indirect: true },
+    { address: TO, length: 8, write: true, indirect: true },
+  ]);
+  bench.memory.writeU32(FROM, 41);
+  bench.raw.send([{ address: TABLE, length: 32, indirect: true }]);
+  bench.state.notify(0);
+  assertEquals([bench.status, bench.device.handled.length], [LIVE, 1]);
+  assertEquals(bench.memory.readU32(TO), 42);
+});
+
 Deno.test("2.8.15-D2 no descriptor is used before its AVAIL bit has changed: fresh, from the last time around, or within a list", () => {
   // A fresh ring, kicked for nothing, with contents of all kinds but for the flags.
   const fresh = new Bench();

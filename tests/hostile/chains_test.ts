@@ -108,6 +108,7 @@ const wrong: Wrong[] = [
   {
     class: 3,
     what: "an indirect table inside an indirect table",
+    format: "split",
     says: /inside an indirect table/,
     send: (ring) => {
       ring.table(TABLE, [{ address: TABLE, length: 16, indirect: true }]);
@@ -117,6 +118,7 @@ const wrong: Wrong[] = [
   {
     class: 3,
     what: "an indirect table inside a table, behind a good entry",
+    format: "split",
     says: /inside an indirect table/,
     send: (ring) => {
       ring.table(TABLE, [good, { address: TABLE, length: 32, indirect: true }]);
