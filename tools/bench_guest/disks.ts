@@ -90,7 +90,6 @@ export class Disks implements AsyncDisposable {
   readonly #guest: Guest;
   readonly #attached: readonly Attached[];
   readonly #file: FileBackend;
-  readonly #parameters = new Set<string>();
 
   private constructor(
     guest: Guest,
@@ -146,27 +145,34 @@ export class Disks implements AsyncDisposable {
     }
   }
 
-  /** Has the guest do the work on a disk. */
-  async run(disk: Disk, name: string, work: Work): Promise<LoopTimes> {
-    const at = `/tmp/${disk.name}-${name}`;
-    if (!this.#parameters.has(at)) {
-      const parameters = loopParameters(`/dev/${disk.node}`, work).toBase64();
-      await this.#guest.check(`echo ${parameters} | base64 -d >${at}`);
-      this.#parameters.add(at);
-    }
-    const output = await this.#guest.check(
-      `set -o pipefail; ${LOOP_PATH} <${at} | od -An -v -t u4`,
+  /** Gives the guest what it needs to know of the works, which are run by their names. */
+  async prepare(works: Readonly<Record<string, Work>>): Promise<void> {
+    const commands = this.list.flatMap((disk) =>
+      Object.entries(works).map(([name, work]) => {
+        const parameters = loopParameters(`/dev/${disk.node}`, work).toBase64();
+        return `echo ${parameters} | base64 -d >/tmp/${disk.name}-${name}`;
+      })
     );
-    return loopTimes(output);
+    await this.#guest.check(`set -e\n${commands.join("\n")}`);
+  }
+
+  /** Has the guest do a work on a disk. */
+  async run(disk: Disk, name: string): Promise<LoopTimes> {
+    return loopTimes(
+      await this.#guest.check(
+        `set -o pipefail; ${LOOP_PATH} </tmp/${disk.name}-${name} | od -An -v -t u4`,
+      ),
+    );
   }
 
   /** What a disk did so far. */
   async counts(disk: Disk): Promise<DiskCounts> {
-    const stat = await this.#guest.check(`cat /sys/block/${disk.node}/stat`);
-    // Documentation/block/stat.rst: fields 1 and 5 are completed reads and writes.
-    const fields = stat.trim().split(/\s+/).map(Number);
+    const output = await this.#guest.check(`cat /sys/block/${disk.node}/stat /proc/interrupts`);
+    const lines = output.split("\n");
+    // The kernel's Documentation/block/stat.rst: fields 1 and 5 are completed reads and writes.
+    const fields = lines[0]!.trim().split(/\s+/).map(Number);
     let interrupts = 0;
-    for (const line of (await this.#guest.check("cat /proc/interrupts")).split("\n")) {
+    for (const line of lines.slice(1)) {
       if (disk.interrupt.test(line)) interrupts += Number(line.trim().split(/\s+/)[1]);
     }
     const { exits, ideExits } = this.#guest.machine;
@@ -189,7 +195,7 @@ export class Disks implements AsyncDisposable {
 
   /** Each disk reads in the guest as it was made on the host. */
   async #checkContents(contents: Uint8Array<ArrayBuffer>): Promise<void> {
-    const size = 2 ** 20;
+    const size = 2 ** 18;
     const digest = await crypto.subtle.digest("SHA-256", contents.subarray(0, size));
     const expected = new Uint8Array(digest).toHex();
     for (const { name, node } of this.list) {

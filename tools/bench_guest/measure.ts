@@ -142,6 +142,7 @@ export async function benchGuest(options: BenchOptions): Promise<GuestBench> {
     const opened = DirectFile.open(hostPath);
     using host = opened instanceof DirectFile ? opened : null;
     const work = works(options);
+    await disks.prepare(work);
 
     const turns: Turn[] = [];
     const all = disks.list.map((disk) => new Samples(disk.name, disk.label));
@@ -153,9 +154,13 @@ export async function benchGuest(options: BenchOptions): Promise<GuestBench> {
           samples: all[i]!,
           name,
           run: async () => {
-            const { start, end } = await disks.run(disk, name, work[name]);
+            const { start, end } = await disks.run(disk, name);
             clock.hostEnd = performance.now() / 1000;
             clock.guestEnd = end;
+            if (clock.hostStart === 0) {
+              clock.hostStart = clock.hostEnd;
+              clock.guestStart = end;
+            }
             return end - start;
           },
         })
@@ -175,18 +180,12 @@ export async function benchGuest(options: BenchOptions): Promise<GuestBench> {
         const seconds = await run();
         if (round >= 0) samples.values[name].push(speed(name, work[name], seconds));
       }
-      if (round === -1 || clock.hostStart === 0) {
-        clock.hostStart = clock.hostEnd;
-        clock.guestStart = clock.guestEnd;
-      }
     }
 
     progress("counting exits, interrupts and copies");
     const rows: Row[] = [];
     for (const [i, disk] of disks.list.entries()) {
-      const costs: Record<string, PerRequest> = {};
-      for (const name of WORKS) costs[name] = await cost(disks, disk, name, work[name]);
-      rows.push(all[i]!.row(all[0]!, costs as PerWork<PerRequest>));
+      rows.push(all[i]!.row(all[0]!, await costs(disks, disk, work)));
     }
     if (host !== null) rows.push(hostSamples.row(all[0]!, null));
     disks.checkDevices();
@@ -207,17 +206,26 @@ export async function benchGuest(options: BenchOptions): Promise<GuestBench> {
   }
 }
 
-/** Counts what a kind of work costs, apart from the timed runs. */
-async function cost(disks: Disks, disk: Disk, name: WorkName, work: Work): Promise<PerRequest> {
-  const before = await disks.counts(disk);
-  const copied = await countCopies(async () => void await disks.run(disk, name, work));
-  const after = await disks.counts(disk);
-  const requests = after.requests - before.requests;
-  const bytes = work.count * work.block;
-  return {
-    bytes: bytes / requests,
-    exits: (after.exits - before.exits) / requests,
-    interrupts: (after.interrupts - before.interrupts) / requests,
-    copies: copied / bytes,
-  };
+/** Counts what requests to a disk cost, apart from the timed runs. */
+async function costs(
+  disks: Disks,
+  disk: Disk,
+  works: PerWork<Work>,
+): Promise<PerWork<PerRequest>> {
+  const found: Record<string, PerRequest> = {};
+  let before = await disks.counts(disk);
+  for (const name of WORKS) {
+    const copied = await countCopies(async () => void await disks.run(disk, name));
+    const after = await disks.counts(disk);
+    const requests = after.requests - before.requests;
+    const bytes = works[name].count * works[name].block;
+    found[name] = {
+      bytes: bytes / requests,
+      exits: (after.exits - before.exits) / requests,
+      interrupts: (after.interrupts - before.interrupts) / requests,
+      copies: copied / bytes,
+    };
+    before = after;
+  }
+  return found as PerWork<PerRequest>;
 }

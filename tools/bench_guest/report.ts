@@ -76,9 +76,10 @@ function method(bench: GuestBench): string[] {
     `The guest's clock ran ${guestClock.toFixed(3)} times as fast as the host's.`,
     "Exits: register accesses that the host answers (IDE: ports of the channel; virtio: BAR or window). " +
     "Interrupts and requests: the guest's count.",
-    "Copied: bytes that the host's process moved, by byte of the disk, measured; in the file's case by the kernel, " +
-    "between page cache and guest memory.",
-    "IDE has its disk in memory and writes go through a buffer of v86; virtio reads and writes guest memory in place.",
+    "Copied: bytes that the host's process moved, by byte of the disk, counted at what does it; for the file also " +
+    "what the kernel moved from or to its page cache.",
+    "IDE's writes go through a buffer of v86. virtio works on guest memory in place; requests in many pieces to a file " +
+    "are put together first, in a buffer.",
     "The host's row does the same requests itself on a file with O_DIRECT: what pass-through could give at most. " +
     "Its disk is real, the others' is memory or page cache.",
   ];
