@@ -296,4 +296,61 @@ for (const [format, ring] of FORMATS) {
     }
     assertEquals(got, expected);
   });
+
+  Deno.test(`${format}: buffers and tables above 4 GiB reach the device with all of their address`, () => {
+    const high = 0x12_0000_0000;
+    const memory = new GuestMemory([
+      { base: 0, buffer: new SharedArrayBuffer(0x8000) },
+      { base: high, buffer: new SharedArrayBuffer(0x8000) },
+    ]);
+    const features = ring | VIRTIO_F_INDIRECT_DESC;
+    const config = placeQueue(8, high, format);
+    const queue = openDriverQueue(memory, config, features);
+    const device = openQueue(memory, config, features);
+    memory.writeU32(high + 0x4000, 0x12345678);
+    const buffers = new BufferList().readable(high + 0x4000, 4).writable(high + 0x5000, 4);
+    for (const table of [undefined, high + 0x6000]) {
+      queue.add(buffers, 70, table);
+      queue.publish();
+      const chain = device.pop()!;
+      assertEquals(chain.reader.u32(), 0x12345678);
+      chain.writer.u32(0x9abcdef0);
+      device.push(chain);
+      device.flush();
+      assertEquals([queue.take(), queue.usedLength], [70, 4]);
+      assertEquals(memory.readU32(high + 0x5000), 0x9abcdef0);
+      memory.writeU32(high + 0x5000, 0);
+    }
+  });
+
+  Deno.test(`${format}: without event indexes the driver kicks unless the device says that it need not`, () => {
+    const { memory, queue, config } = setup(8);
+    const device = openQueue(memory, config, ring);
+    const kicks = (): boolean => {
+      queue.add(list(1), 70);
+      return queue.publish();
+    };
+    assertEquals(kicks(), true);
+    device.suspend();
+    assertEquals(kicks(), false);
+    device.pop();
+    device.pop();
+    assertEquals(device.arm(), false);
+    assertEquals(kicks(), true);
+  });
 }
+
+Deno.test("packed: without the WRITE flag a used descriptor's length is reserved and not looked at", () => {
+  const memory = GuestMemory.allocate(0x10000);
+  const config = placeQueue(4, 0, "packed");
+  const queue = openDriverQueue(memory, config, FORMATS[1][1]);
+  const flags = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
+  for (const [i, length] of [0, 1, 17, 0xffff_ffff].entries()) {
+    queue.add(new BufferList().writable(0x9000, 16), 70);
+    queue.publish();
+    const at = config.descriptorArea + 16 * i;
+    memory.writeU32(at + 8, length);
+    memory.writeU16(at + 14, flags);
+    assertEquals([queue.take(), queue.usedLength], [70, 0]);
+  }
+});
