@@ -1,6 +1,7 @@
 /** Reset and DEVICE_NEEDS_RESET: at once, and while the device still drains. */
 import { assert, assertEquals } from "@std/assert";
 import {
+  type Activation,
   CORE_FEATURES,
   VIRTIO_F_RING_PACKED,
   VIRTIO_STATUS_ACKNOWLEDGE,
@@ -8,7 +9,7 @@ import {
   VIRTIO_STATUS_FAILED,
   VIRTIO_STATUS_SUSPEND,
 } from "./mod.ts";
-import { AGREED, FOUND, later, LIVE, Rig, turns } from "./testing.ts";
+import { AGREED, FOUND, later, LIVE, Rig, TestDevice, turns } from "./testing.ts";
 
 const NEEDS_RESET = VIRTIO_STATUS_DEVICE_NEEDS_RESET;
 
@@ -136,4 +137,29 @@ Deno.test("device reset: fail with an asynchronous stop: a reset waits for it", 
   stop.resolve();
   await rig.state.settled();
   assertEquals(rig.status, 0);
+});
+
+Deno.test("device reset: what a device kept from an earlier life can neither interrupt nor fail the next one", () => {
+  const kept: Activation[] = [];
+  class KeepingDevice extends TestDevice {
+    override start(activation: Activation): void {
+      kept.push(activation);
+      super.start(activation);
+    }
+  }
+  const rig = new Rig({ device: new KeepingDevice() });
+  rig.start();
+  kept[0]!.interrupt.queue(0);
+  kept[0]!.interrupt.config();
+  assertEquals(rig.interrupts, [0, "config"]);
+  rig.status = 0;
+  for (const next of [() => {}, () => void rig.start()]) {
+    next();
+    kept[0]!.interrupt.queue(0);
+    kept[0]!.interrupt.config();
+    kept[0]!.fail(new Error("late"));
+    assertEquals([rig.interrupts, rig.needsReset, rig.errors], [[0, "config"], false, []]);
+  }
+  kept[1]!.interrupt.queue(1);
+  assertEquals(rig.interrupts, [0, "config", 1]);
 });
