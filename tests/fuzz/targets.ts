@@ -1,0 +1,12 @@
+import { blkTarget } from "./blk_target.ts";
+import { mmioTarget, pciTarget } from "./bus_target.ts";
+import type { Target } from "./harness.ts";
+import { vringTarget } from "./vring_target.ts";
+
+/** All targets. */
+export const TARGETS: readonly Target<unknown>[] = [
+  vringTarget,
+  blkTarget,
+  pciTarget,
+  mmioTarget,
+] as readonly Target<unknown>[];
