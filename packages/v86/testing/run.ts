@@ -1,5 +1,5 @@
 import type { StopReason } from "../adapter_types.ts";
-import { V86Machine } from "../machine.ts";
+import { V86Machine, type V86MachineOptions } from "../machine.ts";
 import type { Program } from "./program.ts";
 
 /** What became of a program. */
@@ -18,10 +18,12 @@ export interface ProgramRun {
 export async function runProgram(
   program: Program,
   attach: (machine: V86Machine) => void = () => {},
+  options: Pick<V86MachineOptions, "ide"> = {},
 ): Promise<ProgramRun> {
   const bytes: number[] = [];
   const stopped = Promise.withResolvers<{ reason: StopReason; error: unknown }>();
   const machine = await V86Machine.create({
+    ...options,
     memorySize: 32 << 20,
     onSerial: (byte) => bytes.push(byte),
     onStopped: (reason, error) => stopped.resolve({ reason, error }),
