@@ -384,6 +384,7 @@ export const DEVICE: readonly MutatedFile[] = [
         about: "a driver that keeps a queue full keeps the event loop",
         edits: [["round < ROUNDS; round++", "round < Infinity; round++"]],
         hangs: true,
+        first: ["tests/hostile/work_test.ts"],
       },
       {
         name: "server-completes-dropped",

@@ -8,6 +8,8 @@ export interface Mutant {
   readonly edits: readonly (readonly [source: string, replacement: string])[];
   /** The breakage makes the device loop for ever, or grow without bound: a run that does not end is what shows it. */
   readonly hangs?: true;
+  /** Tests to run first, from the root of the tree: for one that is noticed far from its file, or by a run that hangs. */
+  readonly first?: readonly string[];
 }
 
 /** The mutants of one file. */

@@ -6,6 +6,138 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
     file: "packages/vring/packed_queue.ts",
     mutants: [
       {
+        name: "packed-undo-wrap-not-toggled",
+        about: "the wrap counter stays when a chain is put back over the end of the ring",
+        edits: [[
+          `      before += this.size;
+      this.#availWrap ^= 1;`,
+          "      before += this.size;",
+        ]],
+      },
+      {
+        name: "packed-id-lost",
+        about: "the buffer id of a list is not taken over",
+        edits: [[
+          `      slots = count;
+      chain.id = word & 0xffff;`,
+          "      slots = count;",
+        ]],
+      },
+      {
+        name: "packed-table-id-lost",
+        about: "the buffer id of an indirect descriptor is not taken over",
+        edits: [[
+          `        chain.id = word & 0xffff;
+        words = region.i32;`,
+          "        words = region.i32;",
+        ]],
+      },
+      {
+        name: "packed-list-before-available",
+        about: "a list is used though its last descriptors are not available yet",
+        edits: [[
+          "if (slots > this.#seen || readable + writable > 0x7fff_ffff) this",
+          "if (slots > this.size || readable + writable > 0x7fff_ffff) this",
+        ]],
+      },
+      {
+        name: "packed-list-before-available-unusual",
+        about: "an unusual list is used though its last descriptors are not available yet",
+        edits: [[
+          `    if (chain.slots > this.#seen) this.#check(chain);
+    this.#popped`,
+          "    this.#popped",
+        ]],
+      },
+      {
+        name: "packed-list-stale",
+        about: "a list that was not all available is not read again when it is",
+        edits: [[
+          `      chain.begin();
+      this.#walker.enter`,
+          `      if (slots > 0) return;
+      chain.begin();
+      this.#walker.enter`,
+        ]],
+      },
+      {
+        name: "packed-list-too-long",
+        about: "a list may be longer than the ring",
+        edits: [["if (chain.slots > this.size) {", "if (false) {"]],
+      },
+      {
+        name: "packed-table-next-followed",
+        about: "a table ends at the first entry without NEXT, which is reserved there",
+        edits: [[
+          `      if (inTable === 0) {
+        // The last`,
+          `      if (inTable !== 0 && (word & F_NEXT) === 0) break;
+      if (inTable === 0) {
+        // The last`,
+        ]],
+      },
+      {
+        name: "packed-total-unchecked",
+        about: "a chain may describe more than 2^32 bytes",
+        edits: [[
+          "if (slots > this.#seen || readable + writable > 0x7fff_ffff) this",
+          "if (slots > this.#seen) this",
+        ]],
+      },
+      {
+        name: "packed-region-end-unchecked",
+        about: "a buffer may go on behind its region",
+        edits: [["length > ((size - offset) | 0) ||", "length > size ||"]],
+      },
+      {
+        name: "packed-readable-after-writable",
+        about: "a device-readable descriptor may come after a device-writable one",
+        edits: [["if (writable !== 0) this.#failed(chain, wrongOrder());", ""]],
+      },
+      {
+        name: "packed-indirect-not-negotiated",
+        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
+        edits: [[" === F_INDIRECT && this.#indirect) {", " === F_INDIRECT) {"]],
+      },
+      {
+        name: "packed-indirect-and-next",
+        about: "an indirect descriptor may have NEXT too",
+        edits: [[
+          "if ((word & (F_INDIRECT | F_NEXT)) === F_INDIRECT && this",
+          "if ((word & F_INDIRECT) !== 0 && this",
+        ]],
+      },
+      {
+        name: "packed-indirect-as-buffer",
+        about: "an unusual indirect table is taken for a buffer",
+        edits: [[
+          `        (word & F_INDIRECT) !== 0 || count === offsets.length
+      ) {`,
+          `        count === offsets.length
+      ) {`,
+        ]],
+      },
+      {
+        name: "packed-segments-beyond-room",
+        about: "a chain of more segments than ever loses the last ones",
+        edits: [[
+          `(word & F_INDIRECT) !== 0 || count === offsets.length
+      ) {`,
+          `(word & F_INDIRECT) !== 0
+      ) {`,
+        ]],
+      },
+      {
+        name: "packed-hand-over-counts-lost",
+        about: "the long way does not know what the short one counted",
+        edits: [[
+          `          chain.readable = readable;
+          chain.writable = writable;
+`,
+          "",
+        ]],
+      },
+      {
         name: "packed-used-wrap-not-toggled",
         about: "the wrap counter for used descriptors never changes",
         edits: [[
@@ -130,11 +262,6 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "packed-undo-wrap-not-toggled",
-        about: "the wrap counter stays when a chain is put back over the end of the ring",
-        edits: [["if (before < 0) this.#availWrap ^= 1;", ""]],
-      },
-      {
         name: "packed-undo-counts",
         about: "a chain that was put back still counts as in flight",
         edits: [[
@@ -142,11 +269,6 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
 `,
           "",
         ]],
-      },
-      {
-        name: "packed-undo-not-last",
-        about: "a chain can be put back though another was popped after it",
-        edits: [[" || chain.place !== place) {", ") {"]],
       },
       {
         name: "packed-used-wrap-late",
@@ -262,45 +384,9 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "packed-id-of-first",
-        about: "the buffer id is taken from the first descriptor of a list",
-        edits: [[
-          "chain.id = (inTable === 0 ? word : firstWord) & 0xffff;",
-          "chain.id = firstWord & 0xffff;",
-        ]],
-      },
-      {
-        name: "packed-list-before-available",
-        about: "a list is used though its last descriptors are not available yet",
-        edits: [[
-          " || slots > this.#seen) return this.#walk(chain, head);",
-          ") return this.#walk(chain, head);",
-        ]],
-      },
-      {
-        name: "packed-list-before-available-unusual",
-        about: "an unusual list is used though its last descriptors are not available yet",
-        edits: [["if (chain.slots > this.#seen) this.#walkAgain(chain, head);", ""]],
-      },
-      {
-        name: "packed-list-stale",
-        about: "a list that was not all available is not read again when it is",
-        edits: [["if (slots <= this.#seen) this.#walker.walk(chain, head);", ""]],
-      },
-      {
         name: "packed-list-not-wrapped",
         about: "a list does not go on at the start of the ring",
         edits: [["if (index === entries) index = 0;", ""]],
-      },
-      {
-        name: "packed-table-next-followed",
-        about: "a table ends at the first entry without NEXT, which is reserved there",
-        edits: [[
-          `      if (inTable === 0) {
-        if ((word & F_NEXT) === 0) break;`,
-          `      if ((word & F_NEXT) === 0) break;
-      if (inTable === 0) {`,
-        ]],
       },
       {
         name: "packed-length-without-write-flag",
@@ -318,16 +404,6 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         edits: [["(features & VIRTIO_F_IN_ORDER) !== 0n,", "false,"]],
       },
       {
-        name: "packed-region-end-unchecked",
-        about: "a buffer may go on behind its region",
-        edits: [[
-          `length > ((size - offset) | 0)
-`,
-          `length > size
-`,
-        ]],
-      },
-      {
         name: "packed-address-high-half-ignored",
         about: "buffers above 4 GiB are looked for below",
         edits: [["high !== baseHigh || offset < 0 ||", "offset < 0 ||"]],
@@ -338,37 +414,9 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         edits: [["offset < 0 || length <= 0 ||", "offset < 0 ||"]],
       },
       {
-        name: "packed-readable-after-writable",
-        about: "a device-readable descriptor may come after a device-writable one",
-        edits: [["if (writable !== 0) return this.#walk(chain, head);", ""]],
-      },
-      {
-        name: "packed-total-unchecked",
-        about: "a chain may describe more than 2^32 bytes",
-        edits: [[
-          "if (readable + writable > 0x7fff_ffff || slots > this.#seen)",
-          "if (slots > this.#seen)",
-        ]],
-      },
-      {
         name: "packed-segment-region-forgotten",
         about: "a segment of another region is taken to lie in the usual one",
         edits: [["mixed = chain.mixed = 1;", ""]],
-      },
-      {
-        name: "packed-indirect-not-negotiated",
-        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
-        edits: [["(firstWord & F_NEXT) !== 0 || !this.#indirect", "(firstWord & F_NEXT) !== 0"]],
-      },
-      {
-        name: "packed-indirect-and-next",
-        about: "an indirect descriptor may have NEXT too",
-        edits: [["(firstWord & F_NEXT) !== 0 || !this.#indirect", "!this.#indirect"]],
-      },
-      {
-        name: "packed-indirect-nested",
-        about: "an indirect descriptor in a table is taken for a buffer",
-        edits: [["if ((word & F_INDIRECT) !== 0) return this.#walk(chain, head);", ""]],
       },
       {
         name: "packed-write-ignored",

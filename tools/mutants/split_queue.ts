@@ -6,6 +6,86 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
     file: "packages/vring/split_queue.ts",
     mutants: [
       {
+        name: "split-head-off-by-one",
+        about: "the descriptor behind the table may be a head",
+        edits: [["if (head >= entries) this", "if (head > entries) this"]],
+      },
+      {
+        name: "split-next-off-by-one",
+        about: "the descriptor behind the table may follow",
+        edits: [["if (index >= entries) this", "if (index > entries) this"]],
+      },
+      {
+        name: "split-undo-skips",
+        about: "a chain that was put back is not popped again",
+        edits: [[
+          `    this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
+`,
+          "",
+        ]],
+      },
+      {
+        name: "split-total-unchecked",
+        about: "a chain may describe more than 2^32 bytes",
+        edits: [[
+          "if (count > entries || readable + writable > 0x7fff_ffff) this",
+          "if (count > entries) this",
+        ]],
+      },
+      {
+        name: "split-region-end-unchecked",
+        about: "a buffer may go on behind its region",
+        edits: [["length > ((size - offset) | 0) ||", "length > size ||"]],
+      },
+      {
+        name: "split-readable-after-writable",
+        about: "a device-readable descriptor may come after a device-writable one",
+        edits: [["if (writable !== 0) this.#failed(chain, wrongOrder());", ""]],
+      },
+      {
+        name: "split-indirect-not-negotiated",
+        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
+        edits: [[" === F_INDIRECT && this.#indirect) {", " === F_INDIRECT) {"]],
+      },
+      {
+        name: "split-indirect-and-next",
+        about: "an indirect descriptor may have NEXT too",
+        edits: [[
+          "if ((word & (F_INDIRECT | F_NEXT)) === F_INDIRECT && this",
+          "if ((word & F_INDIRECT) !== 0 && this",
+        ]],
+      },
+      {
+        name: "split-indirect-as-buffer",
+        about: "an unusual indirect table is taken for a buffer",
+        edits: [[
+          `        (word & F_INDIRECT) !== 0 || count === offsets.length
+      ) {`,
+          `        count === offsets.length
+      ) {`,
+        ]],
+      },
+      {
+        name: "split-segments-beyond-room",
+        about: "a chain of more segments than ever loses the last ones",
+        edits: [[
+          `(word & F_INDIRECT) !== 0 || count === offsets.length
+      ) {`,
+          `(word & F_INDIRECT) !== 0
+      ) {`,
+        ]],
+      },
+      {
+        name: "split-hand-over-counts-lost",
+        about: "the long way does not know what the short one counted",
+        edits: [[
+          `          chain.readable = readable;
+          chain.writable = writable;
+`,
+          "",
+        ]],
+      },
+      {
         name: "split-decision-before-publish",
         about: "whether to interrupt is decided before the used index is stored, with EVENT_IDX",
         edits: [
@@ -241,16 +321,6 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "split-head-off-by-one",
-        about: "a head behind the table may be an indirect descriptor",
-        edits: [["if (head >= entries) return", "if (head > entries) return"]],
-      },
-      {
-        name: "split-next-off-by-one",
-        about: "the descriptor behind the table may follow",
-        edits: [["if (index >= entries || count", "if (index > entries || count"]],
-      },
-      {
         name: "split-next-ignored",
         about: "VIRTQ_DESC_F_NEXT is not looked at",
         edits: [["if ((word & F_NEXT) === 0) break;", "break;"]],
@@ -274,30 +344,6 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
         edits: [["this.#broken = error;", ""]],
       },
       {
-        name: "split-undo-skips",
-        about: "a chain that was put back is not popped again",
-        edits: [[
-          `    this.#nextAvail = before;
-`,
-          "",
-        ]],
-      },
-      {
-        name: "split-undo-not-last",
-        about: "a chain can be put back though another was popped after it",
-        edits: [[" || chain.place !== before) {", ") {"]],
-      },
-      {
-        name: "split-region-end-unchecked",
-        about: "a buffer may go on behind its region",
-        edits: [[
-          `length > ((size - offset) | 0)
-`,
-          `length > size
-`,
-        ]],
-      },
-      {
         name: "split-address-high-half-ignored",
         about: "buffers above 4 GiB are looked for below",
         edits: [["high !== baseHigh || offset < 0 ||", "offset < 0 ||"]],
@@ -308,34 +354,9 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
         edits: [["offset < 0 || length <= 0 ||", "offset < 0 ||"]],
       },
       {
-        name: "split-readable-after-writable",
-        about: "a device-readable descriptor may come after a device-writable one",
-        edits: [["if (writable !== 0) return this.#walk(chain, head);", ""]],
-      },
-      {
-        name: "split-total-unchecked",
-        about: "a chain may describe more than 2^32 bytes",
-        edits: [["if (readable + writable > 0x7fff_ffff) return this.#walk(chain, head);", ""]],
-      },
-      {
         name: "split-segment-region-forgotten",
         about: "a segment of another region is taken to lie in the usual one",
         edits: [["mixed = chain.mixed = 1;", ""]],
-      },
-      {
-        name: "split-indirect-not-negotiated",
-        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
-        edits: [["(firstWord & F_NEXT) !== 0 || !this.#indirect", "(firstWord & F_NEXT) !== 0"]],
-      },
-      {
-        name: "split-indirect-and-next",
-        about: "an indirect descriptor may have NEXT too",
-        edits: [["(firstWord & F_NEXT) !== 0 || !this.#indirect", "!this.#indirect"]],
-      },
-      {
-        name: "split-indirect-nested",
-        about: "an indirect descriptor in a table is taken for a buffer",
-        edits: [["if ((word & F_INDIRECT) !== 0) return this.#walk(chain, head);", ""]],
       },
       {
         name: "split-write-ignored",

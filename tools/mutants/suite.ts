@@ -1,34 +1,29 @@
 /** Which tests notice what, and how a part of the suite is run. */
 
-/** Everything that runs without a guest and in seconds. */
+/** Everything that runs without a guest and in seconds, where most is noticed soonest first. */
 export const FAST_SUITE: readonly string[] = [
   "packages/memory",
   "packages/vring",
   "packages/device",
   "packages/transport",
   "packages/blk",
-  "tests/interleaving",
   "tests/conformance",
-  "tests/properties",
-  "tests/hostile",
+  "tests/memory",
   "tests/blk_matrix_test.ts",
+  "tests/hostile",
+  "tests/interleaving",
+  "tests/properties",
 ];
 
-/** Where to look first: the tests beside the code, then those that were made for it. */
-const NEAREST: readonly (readonly [prefix: string, tests: readonly string[]])[] = [
-  ["packages/memory/", ["packages/memory", "packages/vring"]],
-  ["packages/vring/", ["packages/vring", "tests/interleaving"]],
-  ["packages/device/", ["packages/device"]],
-  ["packages/transport/", ["packages/transport"]],
-  ["packages/blk/", ["packages/blk"]],
-];
-
-/** The parts of the suite to run for a mutant of `file`, one after another until one notices it. */
-export function partsFor(file: string, suite: readonly string[]): string[][] {
-  const nearest = NEAREST.find(([prefix]) => file.startsWith(prefix))?.[1] ?? [];
-  const first = suite.filter((path) => nearest.includes(path));
-  const rest = suite.filter((path) => !nearest.includes(path));
-  return [first, rest].filter((part) => part.length > 0);
+/** Where to look first: the tests beside the code, then those of all packages together, then those of other packages. */
+export function orderFor(
+  file: string,
+  first: readonly string[],
+  suite: readonly string[],
+): string[] {
+  const beside = suite.filter((path) => file.startsWith(`${path}/`));
+  const rules = suite.filter((path) => path.startsWith("tests/"));
+  return [...new Set([...first, ...beside, ...rules, ...suite])];
 }
 
 /** How a run ended. */
@@ -54,12 +49,12 @@ export interface SuiteRun {
  * Runs tests in a copy of the tree, up to the first failure.
  *
  * @param root The copy.
- * @param paths From there.
+ * @param path A folder or a file, from there.
  * @param limit Milliseconds after which the run is stopped.
  */
 export async function runSuite(
   root: string,
-  paths: readonly string[],
+  path: string,
   limit: number,
 ): Promise<SuiteRun> {
   const start = performance.now();
@@ -72,7 +67,7 @@ export async function runSuite(
       "--fail-fast",
       // A mutant may collect chains without end.
       "--v8-flags=--expose-gc,--max-old-space-size=1024",
-      ...paths,
+      path,
     ],
     cwd: root,
     env: { NO_COLOR: "1" },

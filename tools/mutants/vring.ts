@@ -71,15 +71,15 @@ export const VRING: readonly MutatedFile[] = [
     file: "packages/vring/segments.ts",
     mutants: [
       {
-        name: "address-high-half-ignored",
-        about: "buffers above 4 GiB are looked for below",
-        edits: [["high === 0 ? low : low + high * 0x1_0000_0000", "low"]],
-      },
-      {
         name: "readable-after-writable-unusual",
         about:
           "an empty or crossing device-readable descriptor may come after a device-writable one",
-        edits: [["if (chain.count !== chain.readableCount) {", "if (false) {"]],
+        edits: [["if (chain.count !== chain.readableCount) throw wrongOrder();", ""]],
+      },
+      {
+        name: "address-high-half-ignored",
+        about: "buffers above 4 GiB are looked for below",
+        edits: [["high === 0 ? low : low + high * 0x1_0000_0000", "low"]],
       },
       {
         name: "chain-total-unchecked",
@@ -113,6 +113,114 @@ export const VRING: readonly MutatedFile[] = [
     file: "packages/vring/walker.ts",
     mutants: [
       {
+        name: "table-unbounded",
+        about: "an indirect table may have any number of entries",
+        edits: [["if (entries > limit) {", "if (false) {"]],
+      },
+      {
+        name: "table-unbounded-in-place",
+        about: "an indirect table in the usual region may have any number of entries",
+        edits: [["(offset & 3) === 0 && length <= TABLE_BYTES", "(offset & 3) === 0"]],
+      },
+      {
+        name: "walker-loop-unbounded",
+        about: "a chain that loops is followed for ever",
+        edits: [["if (descriptors - before >= this.#entries) throw this.#tooLong(inTable);", ""]],
+        hangs: true,
+      },
+      {
+        name: "walker-next-off-by-one",
+        about: "the descriptor behind the table may follow",
+        edits: [["if (index >= this.#entries) throw", "if (index > this.#entries) throw"]],
+      },
+      {
+        name: "walker-indirect-nested",
+        about: "an indirect table may hold an indirect descriptor",
+        edits: [[
+          `    if (inTable) {
+      throw`,
+          `    if (before < 0) {
+      throw`,
+        ]],
+        hangs: true,
+      },
+      {
+        name: "walker-indirect-not-negotiated",
+        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
+        edits: [["if (!this.#indirect) {", "if (false) {"]],
+      },
+      {
+        name: "walker-indirect-and-next",
+        about: "a split indirect descriptor may have NEXT too",
+        edits: [["    if (next) throw", "    if (next && before < 0) throw"]],
+      },
+      {
+        name: "walker-indirect-in-list",
+        about: "a packed indirect descriptor may be the last of a list with others",
+        edits: [["if (this.#packed && (next || before > 0)) {", "if (this.#packed && next) {"]],
+      },
+      {
+        name: "walker-packed-table-flags",
+        about: "flags of entries of a packed table count that are to be ignored",
+        edits: [[
+          "(flags & VIRTQ_DESC_F_INDIRECT) !== 0 && !(packed && inTable)",
+          "(flags & VIRTQ_DESC_F_INDIRECT) !== 0",
+        ]],
+      },
+      {
+        name: "walker-next-ignored",
+        about: "an unusual split chain ends at the first descriptor that is read",
+        edits: [[
+          `          if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;
+          index`,
+          `          if (packed || !packed) break;
+          index`,
+        ]],
+      },
+      {
+        name: "walker-table-next-followed",
+        about:
+          "an unusual packed table ends at the first entry without NEXT, which is reserved there",
+        edits: [[
+          "if (inTable ? index + 1 === this.#entries : (flags & VIRTQ_DESC_F_NEXT) === 0) break;",
+          "if ((flags & VIRTQ_DESC_F_NEXT) === 0) break;",
+        ]],
+      },
+      {
+        name: "walker-list-not-wrapped",
+        about: "an unusual packed list does not go on at the start of the ring",
+        edits: [["index = index + 1 === this.#entries ? 0 : index + 1;", "index = index + 1;"]],
+      },
+      {
+        name: "walker-write-ignored",
+        about: "VIRTQ_DESC_F_WRITE of an unusual buffer is not looked at",
+        edits: [["(flags & VIRTQ_DESC_F_WRITE) !== 0;", "flags < 0;"]],
+      },
+      {
+        name: "walker-id-lost",
+        about: "the buffer id of an unusual packed list is that of its first descriptor",
+        edits: [["if (!inTable) chain.id = word & 0xffff;", ""]],
+      },
+      {
+        name: "walker-table-id-lost",
+        about: "the buffer id of an unusual packed table is lost",
+        edits: [["if (packed) chain.id = word & 0xffff;", ""]],
+      },
+      {
+        name: "walker-slots-lost",
+        about: "an unusual packed list counts too few slots",
+        edits: [["if (!inTable) slots++;", ""]],
+      },
+      {
+        name: "walker-before-table-counted",
+        about: "descriptors before a split table count as its entries",
+        edits: [[
+          `        before = descriptors;
+`,
+          "",
+        ]],
+      },
+      {
         name: "table-address-high-half-ignored",
         about: "indirect tables above 4 GiB are looked for below",
         edits: [["const address = low + high * 0x1_0000_0000;", "const address = low;"]],
@@ -134,125 +242,9 @@ export const VRING: readonly MutatedFile[] = [
         hangs: true,
       },
       {
-        name: "table-unbounded",
-        about: "an indirect table may have any number of entries",
-        edits: [["if (length / DESCRIPTOR_SIZE > limit) {", "if (false) {"]],
-      },
-      {
-        name: "table-unbounded-in-place",
-        about: "an indirect table in the usual region may have any number of entries",
-        edits: [[
-          "(offset & 3) === 0 && length <= DESCRIPTOR_SIZE * INDIRECT_LIMIT",
-          "(offset & 3) === 0",
-        ]],
-      },
-      {
         name: "table-misaligned-in-place",
         about: "an indirect table at an odd address is read from the word before",
         edits: [["(offset & 3) === 0 && length", "length"]],
-      },
-      {
-        name: "walker-loop-unbounded",
-        about: "a chain that loops is followed for ever",
-        edits: [[
-          "if (count + this.#extra - this.#before < entries) return;",
-          "if (entries > 0) return;",
-        ]],
-        hangs: true,
-      },
-      {
-        name: "walker-head-off-by-one",
-        about: "the descriptor behind the table may be used",
-        edits: [["if (index >= entries) throw", "if (index > entries) throw"]],
-      },
-      {
-        name: "walker-indirect-nested",
-        about: "an indirect table may hold indirect descriptors",
-        edits: [[
-          "if (inTable === 0 && this.#indirect === true &&",
-          "if (this.#indirect === true &&",
-        ]],
-        hangs: true,
-      },
-      {
-        name: "walker-indirect-not-negotiated",
-        about: "indirect tables are taken though INDIRECT_DESC was not negotiated",
-        edits: [["if (inTable === 0 && this.#indirect === true &&", "if (inTable === 0 &&"]],
-      },
-      {
-        name: "walker-indirect-and-next",
-        about: "an indirect descriptor may have NEXT too",
-        edits: [[
-          "this.#indirect === true && (flags & F_NEXT) === 0) {",
-          "this.#indirect === true) {",
-        ]],
-      },
-      {
-        name: "walker-indirect-in-list",
-        about: "an indirect descriptor may stand in a list with others, in the packed format",
-        edits: [["if (this.#shift === 0 || count + this.#extra === 0) return;", "return;"]],
-      },
-      {
-        name: "walker-readable-after-writable",
-        about: "a device-readable descriptor may come after a device-writable one",
-        edits: [["if (readableCount !== count) throw wrongOrder();", ""]],
-      },
-      {
-        name: "walker-next-ignored",
-        about: "the long way ends a split chain at its first descriptor",
-        edits: [["if ((word & F_NEXT) === 0) break;", "break;"]],
-      },
-      {
-        name: "walker-table-next-followed",
-        about: "a packed table ends at the first entry without NEXT, which is reserved there",
-        edits: [[
-          "if (inTable === 0 && ((word >>> 16) & F_NEXT) === 0) {",
-          "if (((word >>> 16) & F_NEXT) === 0) {",
-        ]],
-      },
-      {
-        name: "walker-list-not-wrapped",
-        about: "a packed list does not go on at the start of the ring",
-        edits: [[
-          `if (inTable !== 0) break;
-          index = 0;`,
-          "break;",
-        ]],
-      },
-      {
-        name: "walker-region-end-unchecked",
-        about: "a buffer in the usual region may go on behind it",
-        edits: [["length > ((size - offset) | 0) ||", "length > size ||"]],
-      },
-      {
-        name: "walker-empty-counted-once",
-        about: "empty descriptors do not count for the length of a chain",
-        edits: [["this.#extra += 1 + count - chain.count;", ""]],
-        hangs: true,
-      },
-      {
-        name: "walker-id-lost",
-        about: "the buffer id of a packed list of several is lost",
-        edits: [[
-          `          ringWord = word;
-          break;`,
-          `          if (count === 1) ringWord = word;
-          break;`,
-        ]],
-      },
-      {
-        name: "locate-unsigned",
-        about: "the long way of a buffer above 2 GiB of an address space is not found",
-        edits: [[
-          `(low >>> 0) + (high >>> 0) * 0x1_0000_0000, length);
-  }
-
-`,
-          `low + (high >>> 0) * 0x1_0000_0000, length);
-  }
-
-`,
-        ]],
       },
     ],
   },
@@ -262,7 +254,32 @@ export const VRING: readonly MutatedFile[] = [
       {
         name: "abandon-keeps-chains",
         about: "chains of a queue that was reset can still be used",
-        edits: [["chains[i]!.owner = ChainOwner.dropped;", "chains[i];"]],
+        edits: [["chain.owner = ChainOwner.dropped;", ""]],
+      },
+      {
+        name: "abandon-leaves-buffers",
+        about: "a chain that a reset dropped can still be written through",
+        edits: [[
+          `      chain.begin();
+      chain.reader.begin();
+      chain.writer.begin();
+`,
+          "",
+        ]],
+      },
+      {
+        name: "undo-not-last",
+        about: "a chain can be put back though another was popped after it",
+        edits: [[
+          ` &&
+      ((chain.sequence + 1) & SEQUENCES) === this.#popped;`,
+          ";",
+        ]],
+      },
+      {
+        name: "undo-foreign",
+        about: "a chain can be put back that was used already",
+        edits: [["return chain.owner === DEVICE && chain.pool", "return chain.pool"]],
       },
       {
         name: "abandon-reuses-chains",

@@ -1,5 +1,5 @@
 import { MutantError, mutate, type PlacedMutant } from "./mutant.ts";
-import { partsFor, runSuite, type SuiteRun } from "./suite.ts";
+import { orderFor, runSuite, type SuiteRun } from "./suite.ts";
 
 /** What of the tree a run of the suite needs. */
 const COPIED = ["packages", "tests", "tools", "deno.json", "deno.lock"];
@@ -46,9 +46,9 @@ export class MutantWorker {
     await Deno.remove(this.#root, { recursive: true });
   }
 
-  /** Runs tests on the tree as it is. */
-  run(paths: readonly string[], limit: number): Promise<SuiteRun> {
-    return runSuite(this.#root, paths, limit);
+  /** Runs tests on the tree as it is, for so many milliseconds at most. */
+  run(path: string, limit: number): Promise<SuiteRun> {
+    return runSuite(this.#root, path, limit);
   }
 
   /** The text of a file. */
@@ -59,10 +59,9 @@ export class MutantWorker {
   /**
    * Tries a mutant.
    *
-   * @param suite Tests that there are.
-   * @param limit Milliseconds for each of the two parts of the suite.
+   * @param times The parts of the suite, and how many seconds each takes without mutants.
    */
-  async try(mutant: PlacedMutant, suite: readonly string[], limit: number): Promise<MutantResult> {
+  async try(mutant: PlacedMutant, times: ReadonlyMap<string, number>): Promise<MutantResult> {
     const { name, about, file } = mutant;
     const original = await this.read(file);
     const start = performance.now();
@@ -76,8 +75,8 @@ export class MutantWorker {
     });
     await Deno.writeTextFile(`${this.#root}/${file}`, mutate(mutant, original));
     try {
-      for (const part of partsFor(file, suite)) {
-        const run = await this.run(part, limit);
+      for (const path of orderFor(file, mutant.first ?? [], [...times.keys()])) {
+        const run = await this.run(path, 10_000 + 4000 * (times.get(path) ?? 1));
         if (run.end === "passed") continue;
         if (run.end === "failed") {
           if (/could not be parsed|SyntaxError/.test(run.output)) {
