@@ -3,7 +3,6 @@
  * it. Every value that reaches a method here is driver-controlled; no method throws for what a driver does.
  */
 import type { GuestMemory } from "@virtio/memory";
-import { openQueue, type Queue, VirtqueueError } from "@virtio/vring";
 import type { Activation, Device, Interrupt } from "./device.ts";
 import {
   CORE_FEATURES,
@@ -15,7 +14,8 @@ import {
   VIRTIO_F_SUSPEND,
   VIRTIO_F_VERSION_1,
 } from "./features.ts";
-import { QueueSetup } from "./queue_setup.ts";
+import { DeviceQueues } from "./device_queues.ts";
+import type { QueueSetup } from "./queue_setup.ts";
 import { checkPosition, checkSaved, hasQueues, type SavedDevice } from "./saved_device.ts";
 import {
   VIRTIO_STATUS_ACKNOWLEDGE,
@@ -57,22 +57,13 @@ export class DeviceState {
   #negotiated: FeatureSet = 0n;
   /** While live: what the device was started with. Its interrupts are dead once it is replaced. */
   #activation: Activation | null = null;
-  /** Queues of a suspended or paused device. */
-  readonly #parked: (Queue | null)[];
+  readonly #queues: DeviceQueues;
   #paused = false;
   #suspending = false;
-  /** Counts resets, so that what a drain promised before one has no effect after it. */
-  #life = 0;
   #resetting: Promise<void> | null = null;
   /** The last status that was written while a reset was draining. */
   #deferredStatus = 0;
   #configChanged = false;
-  /** Queues that are draining, whatever for. A device is asked once to stop a queue. */
-  readonly #stopping: Set<number> = new Set();
-  /** Those that the driver disabled or reset. */
-  readonly #ending: Set<number> = new Set();
-  /** Drains under way. */
-  readonly #draining: Set<Promise<unknown>> = new Set();
 
   /**
    * @throws {TypeError} If the device offers bits that are not its own, or the options a bit that the core cannot do.
@@ -98,8 +89,8 @@ export class DeviceState {
         `Cannot offer feature 0x${unmet.toString(16)} without what it requires (virtio 1.4, 2.2.2)`,
       );
     }
-    this.queues = device.queueSizes.map((size) => new QueueSetup(size));
-    this.#parked = device.queueSizes.map(() => null);
+    this.#queues = new DeviceQueues(device, options.memory, (error) => this.fail(error));
+    this.queues = this.#queues.setups;
     device.config.listener = () => this.#configUpdated();
   }
 
@@ -189,7 +180,7 @@ export class DeviceState {
       this.#options.memory.refresh();
       this.device.start(activation);
       for (let index = 0; index < this.queues.length; index++) {
-        if (this.queues[index]!.enabled) this.#startQueue(index);
+        if (this.queues[index]!.enabled) this.#queues.start(index, this.#negotiated);
         if (this.#activation !== activation) return;
       }
     } catch (error) {
@@ -223,21 +214,6 @@ export class DeviceState {
     return activation;
   }
 
-  #startQueue(index: number): void {
-    this.device.startQueue(index, this.#openQueue(index));
-  }
-
-  #openQueue(index: number): Queue {
-    const setup = this.queues[index]!;
-    if (setup.size > setup.maxSize) {
-      throw new VirtqueueError(
-        "2.7",
-        `Queue ${index} was given ${setup.size} entries; it can have ${setup.maxSize}`,
-      );
-    }
-    return openQueue(this.#options.memory, setup.config(), this.#negotiated);
-  }
-
   /** The driver enables a queue. After DRIVER_OK only with VIRTIO_F_RING_RESET (2.6.1.2). */
   enableQueue(index: number): void {
     const setup = this.queues[index];
@@ -250,8 +226,8 @@ export class DeviceState {
     if (this.#activation === null || this.#suspending) return;
     setup.enabled = true;
     try {
-      if (this.#paused) this.#parked[index] = this.#openQueue(index);
-      else this.#startQueue(index);
+      if (this.#paused) this.#queues.park(index, this.#negotiated);
+      else this.#queues.start(index, this.#negotiated);
     } catch (error) {
       this.fail(error);
       return;
@@ -261,7 +237,7 @@ export class DeviceState {
 
   /** The driver takes a queue away (MMIO QueueReady = 0). It stays enabled until it is drained. */
   disableQueue(index: number): void {
-    this.#endQueue(index);
+    this.#queues.end(index, this.#activation !== null);
   }
 
   /** The driver resets a queue (2.6.1.1); `resetting` is true until it is drained. Needs VIRTIO_F_RING_RESET. */
@@ -270,27 +246,7 @@ export class DeviceState {
     const setup = this.queues[index];
     if (setup === undefined || setup.resetting) return;
     setup.resetting = true;
-    this.#endQueue(index);
-  }
-
-  #endQueue(index: number): void {
-    const setup = this.queues[index];
-    if (setup === undefined || this.#ending.has(index)) return;
-    if (!setup.enabled || this.#activation === null || this.#parked[index] !== null) {
-      this.#parked[index] = null;
-      this.#queueEnded(index);
-      return;
-    }
-    this.#ending.add(index);
-    // One that drains for a suspend ends with that.
-    if (!this.#stopping.has(index)) this.#drain([index], () => this.#queueEnded(index));
-  }
-
-  #queueEnded(index: number): void {
-    this.#ending.delete(index);
-    const setup = this.queues[index]!;
-    if (setup.resetting) setup.reset();
-    else setup.enabled = false;
+    this.#queues.end(index, this.#activation !== null);
   }
 
   /** The driver kicked a queue. An index beyond the queues, and a kick before DRIVER_OK, are ignored. */
@@ -351,12 +307,9 @@ export class DeviceState {
   /** Stops the device for good, in this life. What it still drains, a reset waits for. */
   #stopDevice(): void {
     this.#activation = null;
-    this.#life++;
     this.#paused = false;
     this.#suspending = false;
-    this.#parked.fill(null);
-    this.#stopping.clear();
-    this.#ending.clear();
+    this.#queues.forget();
     let stopped: void | Promise<void> = undefined;
     try {
       stopped = this.device.stop();
@@ -364,7 +317,7 @@ export class DeviceState {
       this.#options.onError?.(error instanceof Error ? error : new Error(String(error)));
     }
     if (stopped !== undefined) {
-      this.#track(stopped.catch((error) => this.#options.onError?.(error)));
+      this.#queues.track(stopped.catch((error) => this.#options.onError?.(error)));
     }
   }
 
@@ -381,83 +334,22 @@ export class DeviceState {
       this.#negotiated = 0n;
       this.#configChanged = false;
       this.device.config.release();
-      for (const setup of this.queues) setup.reset();
+      this.#queues.reset();
       this.#options.onReset?.();
       const deferred = this.#deferredStatus;
       this.#deferredStatus = 0;
       if (deferred !== 0) this.writeStatus(deferred);
     };
-    if (this.#draining.size === 0) {
+    if (!this.#queues.draining) {
       finish();
       return;
     }
     // 2.4.1: the status reads 0 only when nothing of the old life can touch memory.
-    const all = Promise.all(this.#draining).then(() => {});
-    this.#resetting = all.then(finish);
-  }
-
-  #track(work: Promise<unknown>): void {
-    this.#draining.add(work);
-    work.then(() => this.#draining.delete(work));
-  }
-
-  /**
-   * Takes queues back from the device, and calls `done` when all are drained, unless a reset came first.
-   *
-   * @param others Drains to wait for as well.
-   */
-  #drain(
-    indexes: readonly number[],
-    done: (queues: Queue[]) => void,
-    others: readonly Promise<unknown>[] = [],
-  ): void {
-    const life = this.#life;
-    let stopped: (Queue | Promise<Queue>)[];
-    try {
-      stopped = indexes.map((index) => this.device.stopQueue(index));
-    } catch (error) {
-      if (life === this.#life) this.fail(error);
-      return;
-    }
-    if (others.length === 0 && stopped.every((queue) => !(queue instanceof Promise))) {
-      // Stopping flushes, which interrupts, and an interrupt may reset.
-      if (life === this.#life) done(stopped as Queue[]);
-      return;
-    }
-    if (life === this.#life) { for (const index of indexes) this.#stopping.add(index); }
-    const all = Promise.all([Promise.all(stopped), ...others]).then(
-      ([queues]) => {
-        if (life !== this.#life) return;
-        for (const index of indexes) this.#stopping.delete(index);
-        done(queues);
-      },
-      (error) => {
-        if (life === this.#life) this.fail(error);
-      },
-    );
-    this.#track(all);
-  }
-
-  /** Takes all queues back. Those that the driver disables or resets meanwhile are not kept. */
-  #park(done: () => void): void {
-    const indexes = [...this.queues.keys()].filter((index) =>
-      this.queues[index]!.enabled && !this.#stopping.has(index) && this.#parked[index] === null
-    );
-    this.#drain(indexes, (queues) => {
-      indexes.forEach((index, i) => {
-        if (this.#ending.has(index)) this.#queueEnded(index);
-        else this.#parked[index] = queues[i]!;
-      });
-      done();
-    }, [...this.#draining]);
+    this.#resetting = this.#queues.drained().then(finish);
   }
 
   #unpark(): void {
-    for (let index = 0; index < this.queues.length; index++) {
-      const queue = this.#parked[index] ?? null;
-      this.#parked[index] = null;
-      if (queue !== null) this.device.startQueue(index, queue);
-    }
+    this.#queues.unpark();
     if (this.#configChanged) {
       this.#configChanged = false;
       this.#activation?.interrupt.config();
@@ -470,7 +362,7 @@ export class DeviceState {
     if ((this.#negotiated & VIRTIO_F_SUSPEND) === 0n) return;
     if (this.#activation === null || this.#suspending) return;
     this.#suspending = true;
-    this.#park(() => {
+    this.#queues.parkAll(() => {
       this.#suspending = false;
       this.#status = (this.#status & ~VIRTIO_STATUS_DRIVER_OK) | VIRTIO_STATUS_SUSPEND;
       this.device.config.hold();
@@ -490,8 +382,8 @@ export class DeviceState {
 
   /** Resolves when no reset, suspend or queue reset is draining. */
   async settled(): Promise<void> {
-    while (this.#draining.size > 0 || this.#resetting !== null) {
-      await Promise.all([...this.#draining, this.#resetting]);
+    while (this.#queues.draining || this.#resetting !== null) {
+      await Promise.all([this.#queues.drained(), this.#resetting]);
     }
   }
 
@@ -506,7 +398,7 @@ export class DeviceState {
       return;
     }
     this.#paused = true;
-    this.#park(() => {});
+    this.#queues.parkAll(() => {});
     await this.settled();
   }
 
@@ -528,7 +420,7 @@ export class DeviceState {
    * @throws {TypeError} If the device is live: `await pause()` first.
    */
   save(): SavedDevice {
-    if (this.live || this.#resetting !== null || this.#draining.size > 0) {
+    if (this.live || this.#resetting !== null || this.#queues.draining) {
       throw new TypeError("Cannot save a device that is running: await pause() first");
     }
     return {
@@ -537,9 +429,7 @@ export class DeviceState {
       status: this.#status,
       accepted: this.#accepted,
       configChanged: this.#configChanged || this.device.config.pending,
-      queues: this.queues.map((setup, index) =>
-        setup.save(this.#parked[index]?.snapshot().position ?? null)
-      ),
+      queues: this.queues.map((setup, index) => setup.save(this.#queues.position(index))),
       device: this.device.save?.() ?? null,
     };
   }
@@ -572,7 +462,7 @@ export class DeviceState {
       if (this.#activation !== null) this.#stopDevice();
       this.#accepted = this.#negotiated = 0n;
       this.#status = 0;
-      for (const setup of setups) setup.reset();
+      this.#queues.reset();
       throw error;
     }
     this.#status = saved.status;
@@ -584,18 +474,10 @@ export class DeviceState {
   #restoreQueues(saved: SavedDevice): void {
     for (const queue of saved.queues) checkPosition(queue, saved.status);
     if (!hasQueues(saved.status)) return;
-    const { memory } = this.#options;
-    memory.refresh();
+    this.#options.memory.refresh();
     this.device.start(this.#activate());
     saved.queues.forEach((queue, index) => {
-      if (queue.position === null) return;
-      const setup = this.queues[index]!;
-      if (setup.size > setup.maxSize) {
-        throw new RangeError(
-          `Cannot restore queue ${index} of ${setup.size} entries: it can have ${setup.maxSize}`,
-        );
-      }
-      this.#parked[index] = openQueue(memory, setup.config(queue.position), this.#negotiated);
+      if (queue.position !== null) this.#queues.park(index, this.#negotiated, queue.position);
     });
   }
 }
