@@ -99,12 +99,15 @@ export const DEVICE: readonly MutatedFile[] = [
       {
         name: "reset-does-not-drain",
         about: "the status reads 0 while the device may still touch memory",
-        edits: [["if (this.#draining.size === 0) {", "if (this.#draining.size >= 0) {"]],
+        edits: [["if (!this.#queues.draining) {", "if (this.#queues !== null) {"]],
       },
       {
         name: "reset-keeps-queues",
         about: "a reset leaves the registers of queues as they were",
-        edits: [["for (const setup of this.queues) setup.reset();", ""]],
+        edits: [[
+          "      this.#queues.reset();\n      this.#options.onReset",
+          "      this.#options.onReset",
+        ]],
       },
       {
         name: "reset-keeps-features",
@@ -206,12 +209,25 @@ export const DEVICE: readonly MutatedFile[] = [
         ]],
       },
       {
+        name: "save-while-running",
+        about: "a device can be saved while it runs",
+        edits: [[
+          "if (this.live || this.#resetting !== null || this.#queues.draining) {",
+          "if (this.#resetting !== null) {",
+        ]],
+      },
+    ],
+  },
+  {
+    file: "packages/device/device_queues.ts",
+    mutants: [
+      {
         name: "ring-reset-does-not-drain",
         about: "a queue reset is complete while chains are in flight",
         edits: [[
-          "if (!this.#stopping.has(index)) this.#drain([index], () => this.#queueEnded(index));",
+          "if (!this.#stopping.has(index)) this.#drain([index], () => this.#ended(index));",
           `if (!this.#stopping.has(index)) this.#drain([index], () => {});
-    this.#queueEnded(index);`,
+    this.#ended(index);`,
         ]],
       },
       {
@@ -230,14 +246,6 @@ export const DEVICE: readonly MutatedFile[] = [
       throw new VirtqueueError(`,
           `if (setup.size < 0) {
       throw new VirtqueueError(`,
-        ]],
-      },
-      {
-        name: "save-while-running",
-        about: "a device can be saved while it runs",
-        edits: [[
-          "if (this.live || this.#resetting !== null || this.#draining.size > 0) {",
-          "if (this.#resetting !== null) {",
         ]],
       },
     ],
@@ -350,6 +358,33 @@ export const DEVICE: readonly MutatedFile[] = [
   {
     file: "packages/device/queue_server.ts",
     mutants: [
+      {
+        name: "server-stale-views-at-kick",
+        about: "a kick looks into the memory as it was before it grew",
+        edits: [[
+          `      activation.memory.refresh();
+      this.#rounds`,
+          "      this.#rounds",
+        ]],
+      },
+      {
+        name: "server-stale-views-at-flush",
+        about: "late completions are published in the memory as it was before it grew",
+        edits: [[
+          `    activation.memory.refresh();
+    if (queue.flush()) this`,
+          "    if (queue.flush()) this",
+        ]],
+      },
+      {
+        name: "server-stale-views-at-take",
+        about: "a lazy queue is looked at in the memory as it was before it grew",
+        edits: [[
+          `      activation.memory.refresh();
+      let chain`,
+          "      let chain",
+        ]],
+      },
       {
         name: "server-sleeps-on-work",
         about: "what arrived while the device asked for kicks waits for the next kick",

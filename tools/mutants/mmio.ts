@@ -9,6 +9,7 @@ export const MMIO: readonly MutatedFile[] = [
         name: "mmio-ack-ignored",
         about: "InterruptACK does nothing",
         edits: [["this.#interruptStatus &= ~value;", ""]],
+        first: ["packages/transport/mmio/transport_test.ts"],
       },
       {
         name: "mmio-ack-clears-all",
@@ -135,6 +136,7 @@ export const MMIO: readonly MutatedFile[] = [
         about: "the driver does not acknowledge interrupts",
         edits: [["this.#write(reg.VIRTIO_MMIO_INTERRUPT_ACK, events);", ""]],
         hangs: true,
+        first: ["packages/transport/mmio/driver_transport_test.ts"],
       },
       {
         name: "mmio-driver-undefined-acknowledged",

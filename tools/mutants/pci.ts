@@ -14,6 +14,7 @@ export const PCI: readonly MutatedFile[] = [
     return isr;`,
           "    return isr;",
         ]],
+        first: ["packages/transport/pci/interrupts_test.ts"],
       },
       {
         name: "pci-isr-queue-bit-wrong",
