@@ -12,7 +12,7 @@
  * atomic store of the same place and width left), and a pair that is not ordered is an error. A program without such pairs
  * has no behaviours but the ones that are explored here.
  */
-import { GuestMemory, type MemoryRegion } from "@virtio/memory";
+import { GuestMemory } from "@virtio/memory";
 
 /** One shared access. */
 export interface Access {
@@ -52,8 +52,8 @@ export interface Exploration {
   readonly bytes: number;
   /** The two programs. The exploration ends when the first one does; the second may wait for ever. */
   readonly programs: readonly [Program, Program];
-  /** Plain accesses that are meant to race: they are steps, and not errors. */
-  readonly racy: (access: Access, side: number) => boolean;
+  /** The bytes of a plain access that are meant to race, from and to, or null: it is a step then, and they are no error. */
+  readonly racy: (access: Access, side: number) => readonly [number, number] | null;
   /**
    * Atomic stores that order what is around them. Where this says no, a load learns nothing from the store: that can make
    * up races, but hides none, and there are fewer states.
@@ -155,6 +155,8 @@ class Runner implements Side {
   #count = 0;
   /** Accesses that are answered from the log. */
   #logged: number;
+  /** The bytes behind `memory`, which are used offline only. */
+  readonly #own: Uint8Array<ArrayBuffer>;
   #offline = false;
   /** Whether the step of this run was begun. */
   #stepped = false;
@@ -167,15 +169,16 @@ class Runner implements Side {
     this.#logged = state.logs[side]!.length;
     const buffer = new ArrayBuffer(what.bytes);
     this.memory = new GuestMemory([{ base: 0, buffer }]);
-    const region = this.memory.regions[0]! as {
-      -readonly [K in keyof MemoryRegion]: MemoryRegion[K];
-    };
+    const region = this.memory.regions[0]!;
     region.view = new TracedView(this, buffer);
+    region.bytes = tracedWords(this, region.bytes);
+    region.u16 = tracedWords(this, region.u16);
+    region.i32 = tracedWords(this, region.i32);
+    this.#own = new Uint8Array(buffer);
   }
 
   /** Runs. */
   run(): void {
-    running = this;
     try {
       this.#what.programs[this.#side]!(this, this.#state.notes[this.#side]!);
       this.#flushLate();
@@ -183,19 +186,13 @@ class Runner implements Side {
       this.#state.next[this.#side] = null;
     } catch (error) {
       if (error !== SUSPEND) throw error;
-    } finally {
-      running = null;
     }
-  }
-
-  owns(buffer: ArrayBufferLike): boolean {
-    return buffer === this.memory.regions[0]!.bytes.buffer;
   }
 
   load(at: number, size: number, atomic: boolean): number {
     const access: Access = { kind: "load", atomic, at, size };
     const translate = this.#what.translate;
-    const bytes = this.#offline ? this.memory.regions[0]!.bytes : this.#state.bytes;
+    const bytes = this.#offline ? this.#own : this.#state.bytes;
     let value = 0;
     for (let i = size - 1; i >= 0; i--) value = value * 256 + bytes[at + i]!;
     if (this.#offline) return value;
@@ -218,7 +215,7 @@ class Runner implements Side {
 
   store(at: number, size: number, value: number, atomic: boolean): void {
     if (this.#offline) {
-      put(this.memory.regions[0]!.bytes, at, size, value);
+      put(this.#own, at, size, value);
       return;
     }
     const access: Access = { kind: "store", atomic, at, size };
@@ -258,7 +255,7 @@ class Runner implements Side {
   offline(body: (memory: GuestMemory) => void): void {
     this.#offline = true;
     try {
-      body(new GuestMemory([{ base: 0, buffer: this.memory.regions[0]!.bytes.buffer }]));
+      body(new GuestMemory([{ base: 0, buffer: this.#own.buffer }]));
     } finally {
       this.#offline = false;
     }
@@ -281,8 +278,8 @@ class Runner implements Side {
     const log = state.logs[side]!;
     const index = this.#count++;
     if (index < this.#logged) return log[index]!;
-    const racy = !access.atomic && this.#what.racy(access, side);
-    if (access.atomic || racy) {
+    const racy = access.atomic ? null : this.#what.racy(access, side);
+    if (access.atomic || racy !== null) {
       if (this.#stepped) {
         state.next[side] = access;
         throw SUSPEND;
@@ -297,7 +294,7 @@ class Runner implements Side {
   }
 
   /** Happens-before: what this access must not race with, and what it makes known. */
-  #order(access: Access, racy: boolean, plain: boolean): void {
+  #order(access: Access, racy: readonly [number, number] | null, plain: boolean): void {
     const { last, released, knows, clocks } = this.#state;
     const side = this.#side;
     const other = 1 - side;
@@ -306,10 +303,12 @@ class Runner implements Side {
     const atomic = access.atomic && !plain;
     const publishes = atomic && writes && this.#what.publishes(access);
     // What orders nothing and races with nothing does not count, so that a look in vain leaves no trace.
-    if (publishes || (!atomic && !racy)) clocks[side]!++;
+    if (publishes || !atomic) clocks[side]!++;
     const now = clocks[side]!;
     for (let i = at; i < at + size; i++) {
-      if (!racy) {
+      // What is racy by design is not held against the accesses that it races with.
+      if (racy !== null && i >= racy[0] && i < racy[1]) continue;
+      {
         // Two atomic accesses never race.
         let newest = last[8 * i + 2 * 1 + other]!;
         if (writes) newest = Math.max(newest, last[8 * i + other]!);
@@ -324,21 +323,33 @@ class Runner implements Side {
         last[8 * i + 2 * ((atomic ? 2 : 0) + (writes ? 1 : 0)) + side] = now;
       }
     }
-    if (publishes) {
-      released[4 * at + side] = now;
-      released[4 * at + other] = knows[side]!;
-      released[4 * at + 2] = size;
-    } else if (writes) {
+    if (writes) {
       for (let i = Math.max(0, at - 3); i < at + size; i++) {
         if (i + released[4 * i + 2]! > at) released[4 * i + 2] = 0;
       }
-    } else if (atomic && released[4 * at + 2] === size) {
-      knows[side] = Math.max(knows[side]!, released[4 * at + other]!);
+      if (publishes) {
+        released[4 * at + side] = now;
+        released[4 * at + other] = knows[side]!;
+        released[4 * at + 2] = size;
+        released[4 * at + 3] = side;
+      }
+    } else if (atomic) {
+      for (let i = Math.max(0, at - 3); i < at + size; i++) {
+        const width = released[4 * i + 2]!;
+        if (width === 0 || i + width <= at || released[4 * i + 3] === side) continue;
+        if (i === at && width === size) {
+          knows[side] = Math.max(knows[side]!, released[4 * i + other]!);
+        } else {
+          throw new InterleavingError(
+            `${
+              show(side, access)
+            } meets an atomic store of ${width} bytes at ${i}: atomics of unequal ranges order nothing`,
+          );
+        }
+      }
     }
   }
 }
-
-let running: Runner | null = null;
 
 function put(bytes: Uint8Array, at: number, size: number, value: number): void {
   for (let i = 0; i < size; i++) bytes[at + i] = Math.floor(value / 2 ** (8 * i));
@@ -352,6 +363,34 @@ function show(side: number, access: Access): string {
   return `side ${side}: ${how}${access.kind} of ${place}`;
 }
 
+type Words = Uint8Array | Uint16Array | Int32Array;
+
+/** Which array stands behind a traced one. */
+const traces = new WeakMap<object, { runner: Runner; words: Words }>();
+
+/** Plain accesses by index are traced; `Atomics` finds the way back. */
+function tracedWords<T extends Words>(runner: Runner, words: T): T {
+  const size = words.BYTES_PER_ELEMENT;
+  const signed = words instanceof Int32Array;
+  const traced = new Proxy(words, {
+    get(target, name) {
+      if (typeof name === "string" && name.charCodeAt(0) <= 0x39 && name.charCodeAt(0) >= 0x30) {
+        const value = runner.load(size * Number(name), size, false);
+        return signed ? value | 0 : value;
+      }
+      const value = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+    set(_target, name, value) {
+      const mask = size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff;
+      runner.store(size * Number(name), size, (value & mask) >>> 0, false);
+      return true;
+    },
+  });
+  traces.set(traced, { runner, words });
+  return traced;
+}
+
 type Patched = {
   load: (array: Int32Array, index: number) => number;
   store: (array: Int32Array, index: number, value: number) => number;
@@ -362,17 +401,17 @@ function traced<T>(body: () => T): T {
   const atomics = Atomics as unknown as Patched;
   const { load, store } = atomics;
   atomics.load = (array, index) => {
-    if (running === null || !running.owns(array.buffer)) return load.call(Atomics, array, index);
-    const size = array.BYTES_PER_ELEMENT;
-    const value = running.load(index * size, size, true);
-    return array instanceof Int32Array ? value | 0 : value;
+    const trace = traces.get(array);
+    if (trace === undefined) return load.call(Atomics, array, index);
+    const size = trace.words.BYTES_PER_ELEMENT;
+    const value = trace.runner.load(index * size, size, true);
+    return size === 4 ? value | 0 : value;
   };
   atomics.store = (array, index, value) => {
-    if (running === null || !running.owns(array.buffer)) {
-      return store.call(Atomics, array, index, value);
-    }
-    const size = array.BYTES_PER_ELEMENT;
-    running.store(index * size, size, size === 4 ? value >>> 0 : value & 0xffff, true);
+    const trace = traces.get(array);
+    if (trace === undefined) return store.call(Atomics, array, index, value);
+    const size = trace.words.BYTES_PER_ELEMENT;
+    trace.runner.store(index * size, size, size === 4 ? value >>> 0 : value & 0xffff, true);
     return value;
   };
   try {

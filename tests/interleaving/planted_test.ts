@@ -156,14 +156,35 @@ Deno.test("the explorer sees every order of two counters, and the lost update am
       Atomics.store(u16, 4, 1);
     },
   ];
-  explore({ bytes: 16, programs, racy: () => false, publishes: () => true });
+  explore({ bytes: 16, programs, racy: () => null, publishes: () => true });
   assertEquals([...results].sort(), [1, 2]);
+});
+
+Deno.test("the explorer does not take atomics of unequal widths for an order", () => {
+  assertThrows(
+    () =>
+      explore({
+        bytes: 16,
+        racy: () => null,
+        publishes: () => true,
+        programs: [
+          ({ memory }) => {
+            Atomics.load(memory.regions[0]!.u16, 3);
+          },
+          ({ memory }) => {
+            Atomics.store(memory.regions[0]!.i32, 1, 0x10000);
+          },
+        ],
+      }),
+    InterleavingError,
+    "unequal ranges",
+  );
 });
 
 Deno.test("the explorer finds a plain message that nothing orders, and lets one pass that an atomic orders", () => {
   const message = (atomic: boolean): Exploration => ({
     bytes: 16,
-    racy: () => false,
+    racy: () => null,
     publishes: () => true,
     programs: [
       ({ memory }) => {

@@ -176,11 +176,20 @@ function serve(test: RingCase, side: Side, note: string | null): void {
   }
 }
 
-/** The plain accesses that are meant to race: advice, and flags that are looked at again atomically. */
-function racy(test: RingCase, { kind, at, size }: Access): boolean {
-  if (!test.packed) return at === DEVICE && size === 2 && kind === "store";
-  if (at === DEVICE && kind === "store") return true;
-  return at < DRIVER && at % 16 === 14 && size === 2;
+/** What plain accesses are meant to race with: advice, and flags that are looked at again atomically. */
+function racy(
+  test: RingCase,
+  { kind, at, size }: Access,
+  side: number,
+): readonly [number, number] | null {
+  const end = at + size;
+  if (!test.packed) return at === DEVICE && size === 2 && kind === "store" ? [at, end] : null;
+  if (at === DEVICE && kind === "store") return [at, end];
+  // The driver's flags, which the device scans.
+  const flags = at - at % 16 + 14;
+  if (at >= DRIVER || end <= flags) return null;
+  const scan = kind === "load" && side === 1 && size === 2;
+  return scan || (kind === "store" && side === 0) ? [flags, flags + 2] : null;
 }
 
 /** Lets the device of a split queue count from `shift` on, while the driver counts from 0. */
@@ -199,7 +208,7 @@ export function ringExploration(test: RingCase): Exploration {
   return {
     bytes: BYTES,
     programs: [(side, note) => drive(test, side, note), (side, note) => serve(test, side, note)],
-    racy: (access) => racy(test, access),
+    racy: (access, side) => racy(test, access, side),
     publishes: ({ at }) => test.packed ? at < DRIVER : at === DRIVER + 2 || at === DEVICE + 2,
     ...(test.shift === undefined ? {} : { translate: shiftOf(test, test.shift) }),
     ...(test.plant === undefined ? {} : { plant: test.plant }),
