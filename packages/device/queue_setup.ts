@@ -44,7 +44,8 @@ export class QueueSetup {
 
   /** The driver chooses the size. Ignored while the queue is enabled. */
   setSize(value: number): void {
-    if (!this.enabled) this.#size = value & 0xffff;
+    // What does not fit is too large, and stays so: cut to 16 bits it might look right.
+    if (!this.enabled) this.#size = value > 0xffff ? 0xffff : value;
   }
 
   /** Guest-physical address of an area. Driver-controlled. */

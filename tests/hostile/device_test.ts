@@ -308,6 +308,25 @@ for (const bus of BUSES) {
     });
   }
 
+  Deno.test(`class 2, ${bus}: a device of a vast disk that takes ranges of one sector does not make the driver build endless requests`, async () => {
+    const rig = setup(test, {
+      // capacity, and max_discard_sectors.
+      readConfig: (honest, offset) => offset < 8 ? 0x3fff : offset === 36 ? 1 : honest,
+    });
+    const driver = await rig.open();
+    assert(driver.sectors > 2 ** 45);
+    await assertRejects(
+      () => driver.discard({ sector: 0, sectors: driver.sectors }),
+      RangeError,
+      "sectors in a range",
+    );
+    const back = new Uint8Array(512);
+    await driver.read(3, back);
+    assertEquals(back[0], 4);
+    await driver.close();
+    assertEquals(rig.dma.available, rig.room);
+  });
+
   for (const status of [3, 77, 0xfe, 0xff]) {
     Deno.test(`class 19, ${bus}: the status ${status} is an error of its request, and no other`, async () => {
       let lie = true;

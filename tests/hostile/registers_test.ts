@@ -65,7 +65,7 @@ for (const bus of BUSES) {
       const layout = ringLayout(format, 8);
       const bad = [
         ...(format === "split" && bus === "mmio" ? [{ size: 3 }, { size: 7 }] : []),
-        ...(bus === "mmio" ? [{ size: 0 }] : []),
+        ...(bus === "mmio" ? [{ size: 0 }, { size: 0x1_0008 }, { size: 0xffff_ffff }] : []),
         { size: 16 },
         { size: 0x8000 },
         { descriptorArea: good.descriptorArea + 8 },

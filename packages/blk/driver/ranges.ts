@@ -9,10 +9,14 @@ export interface BlkRange {
   readonly sectors: number;
 }
 
+/** Pieces of one call at most: the device says how small they are, and it may say anything. */
+const MOST_PIECES = 2 ** 20;
+
 /**
  * The data of the requests that name these ranges, cut as the device's limits say.
  *
  * @param most Bytes of one request at most.
+ * @throws {RangeError} If the device's limits make too many requests of them.
  */
 export function rangeRequests(
   ranges: readonly BlkRange[],
@@ -21,6 +25,15 @@ export function rangeRequests(
   most: number,
 ): Uint8Array[] {
   const pieces: BlkRange[] = [];
+  const count = ranges.reduce(
+    (sum, { sectors }) => sum + Math.ceil(sectors / limits.maxSectors),
+    0,
+  );
+  if (count > MOST_PIECES) {
+    throw new RangeError(
+      `The device takes ${limits.maxSectors} sectors in a range: name less than ${MOST_PIECES} times that at once`,
+    );
+  }
   for (const { sector, sectors } of ranges) {
     for (let done = 0; done < sectors; done += limits.maxSectors) {
       const part = Math.min(limits.maxSectors, sectors - done);
