@@ -142,6 +142,7 @@ const cases: fc.Arbitrary<BusCase> = fc.record({
 /** What the two buses have in common. */
 interface Bus {
   readonly state: DeviceState;
+  readonly host: Host;
   read(space: number, offset: number, width: Width): number;
   write(space: number, offset: number, width: Width, value: number): void;
   /** Offset, space and width of each register that means something. */
@@ -168,10 +169,10 @@ const QUEUES = 2;
 
 /** What tells the machine of interrupts, with the rules that it relies on. */
 class Host {
-  #line = false;
+  line = false;
   setInterruptLine(asserted: boolean): void {
-    assert(asserted !== this.#line, "the line is set to what it is already");
-    this.#line = asserted;
+    assert(asserted !== this.line, "the line is set to what it is already");
+    this.line = asserted;
   }
   sendMessage(low: number, high: number, data: number): void {
     for (const word of [low, high, data]) {
@@ -181,9 +182,10 @@ class Host {
 }
 
 function onMmio(device: EchoDevice, guard: GuardedMemory, errors: Error[]): Bus {
+  const host = new Host();
   const transport = new MmioTransport(device, {
     memory: guard.memory,
-    host: new Host(),
+    host,
     features: CORE_FEATURES,
     onError: (error) => errors.push(error),
   });
@@ -204,6 +206,7 @@ function onMmio(device: EchoDevice, guard: GuardedMemory, errors: Error[]): Bus 
   const all = Object.values(mmio).filter((offset) => offset <= mmio.VIRTIO_MMIO_CONFIG);
   return {
     state: transport.state,
+    host,
     read: (_space, offset, width) => transport.read(offset, width),
     write: (_space, offset, width, value) => transport.write(offset, width, value),
     registers: all.map((offset) => [0, offset, 4]),
@@ -221,9 +224,10 @@ function onPci(
   errors: Error[],
   { layout, msix }: BusCase,
 ): Bus {
+  const host = new Host();
   const transport = new PciTransport(device, {
     memory: guard.memory,
-    host: new Host(),
+    host,
     features: CORE_FEATURES,
     layout: (["memory", "io", "memory+io-notify"] as const)[layout]!,
     onError: (error) => errors.push(error),
@@ -259,6 +263,7 @@ function onPci(
   const notify = notifyPlace(transport);
   return {
     state: transport.state,
+    host,
     read: (space, offset, width) =>
       space >= CONFIG_SPACE
         ? transport.configRead(offset % 0x100 & -width, width)
@@ -364,6 +369,7 @@ class BusRun {
     for (let i = 0; i < 50 && !done; i++) await turns(1);
     assert(done, "a reset of the bus ends");
     assertEquals(this.#bus.state.status, 0);
+    assert(!this.#bus.host.line, "a reset takes the interrupt back");
     this.#forget();
   }
 

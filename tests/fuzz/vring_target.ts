@@ -1,5 +1,5 @@
 /** Fuzzes the device side of a queue against a driver that mostly keeps the rules, and the driver side against such a device. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import {
   type Chain,
@@ -152,7 +152,20 @@ class DeviceRun {
         this.#guard.checkUnchanged([...this.#writable, ...this.#deviceRanges()]);
       }
     }
+    if (this.#valid) this.#finish();
     this.#guard.checkGuards();
+  }
+
+  /** A driver that broke no rule gets everything back. */
+  #finish(): void {
+    do {
+      this.#step({ do: "pop" });
+    } while (this.#available.length > 0);
+    while (this.#popped.length > 0) this.#push(0, 50);
+    this.#queue.flush();
+    this.#step({ do: "reap" });
+    assertEquals(this.#flights.all, [], "everything is used, and seen to be");
+    assertEquals(this.#queue.inFlight, 0);
   }
 
   #deviceRanges(): [number, number][] {
@@ -216,6 +229,10 @@ class DeviceRun {
       case "abandon": {
         this.#queue.abandon();
         assertEquals(this.#queue.inFlight, 0);
+        for (const { chain } of this.#popped) {
+          assertThrows(() => this.#queue.push(chain), TypeError);
+          assertEquals(chain.writer.write(new Uint8Array(1)), 0);
+        }
         this.#popped = [];
         this.#history = [];
         // The driver is not told: whatever comes next is not what it expects.
