@@ -254,6 +254,47 @@ for (const bus of BUSES) {
       assertEquals(ring.takeUsed().map(({ id }) => id), [second, first]);
     });
 
+    Deno.test(`class 20, ${on}: a chain that a device completes twice is used once, then or later`, async () => {
+      const device = new CallDevice();
+      const machine = new Machine(device, bus);
+      const ring = machine.start(feature);
+      const seen: Chain[] = [];
+      device.call = (chain) => {
+        seen.push(chain);
+        chain.writer.u8(1);
+        device.use(0, chain);
+        device.use(0, chain);
+        return HOLD;
+      };
+      const id = ring.send([goodWrite]);
+      machine.kick();
+      await turns(1);
+      assertEquals(ring.takeUsed(), [{ id, length: 1 }]);
+      device.use(0, seen[0]!);
+      await turns(1);
+      assertEquals(ring.takeUsed(), []);
+      assertEquals(machine.needsReset, false);
+    });
+
+    Deno.test(`class 20, ${on}: a device that completes a chain and says that it is to be used now asks for a reset; the ring has it once`, async () => {
+      const device = new CallDevice();
+      const machine = new Machine(device, bus);
+      const ring = machine.start(feature);
+      device.call = (chain) => device.use(0, chain);
+      ring.send([goodWrite]);
+      machine.kick();
+      await turns(1);
+      assertEquals(machine.needsReset, true);
+      assert(ring.takeUsed().length <= 1);
+      await machine.checkBystander();
+      device.call = () => {};
+      await machine.reset();
+      const again = machine.start(feature);
+      again.send([goodWrite]);
+      machine.kick();
+      assertEquals(again.takeUsed().length, 1);
+    });
+
     Deno.test(`class 15, ${on}: a reset from inside an interrupt of the device is a reset, and the next life works`, async () => {
       for (const broken of [false, true]) {
         const device = new EchoDevice({ queueSizes: [8] });
