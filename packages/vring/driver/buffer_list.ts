@@ -7,6 +7,8 @@ export class BufferList {
   count = 0;
   /** Number of device-readable elements; they come first. */
   readableCount = 0;
+  /** Bytes in all. */
+  bytes = 0;
   /** Device-writable bytes in all. */
   writableBytes = 0;
   /** Guest-physical address of each element. */
@@ -18,6 +20,7 @@ export class BufferList {
   clear(): this {
     this.count = 0;
     this.readableCount = 0;
+    this.bytes = 0;
     this.writableBytes = 0;
     return this;
   }
@@ -44,8 +47,10 @@ export class BufferList {
   }
 
   #add(address: number, length: number): void {
-    this.addresses[this.count] = address;
-    this.lengths[this.count] = length;
-    this.count++;
+    const { count } = this;
+    this.addresses[count] = address;
+    this.lengths[count] = length;
+    this.bytes += length;
+    this.count = count + 1;
   }
 }

@@ -24,16 +24,25 @@ import type { ResolvedAreas } from "../open_queue.ts";
 import type { QueueConfig } from "../queue.ts";
 import type { BufferList } from "./buffer_list.ts";
 import type { DriverQueue } from "./driver_queue.ts";
-import { checkBuffers, FlightRecord, putAddress } from "./record.ts";
+import { checkBuffers, FlightRecord, putAddress, writeTable } from "./record.ts";
+
+// To the compiler names of this module are constants; imported names are looked up at every use. In the last word of a
+// descriptor the flags follow the id.
+const F_AVAIL = VIRTQ_DESC_F_AVAIL << 16;
+const F_USED = VIRTQ_DESC_F_USED << 16;
+const F_NEXT = VIRTQ_DESC_F_NEXT << 16;
+const F_WRITE = VIRTQ_DESC_F_WRITE << 16;
+const F_INDIRECT = VIRTQ_DESC_F_INDIRECT << 16;
+const BOTH = F_AVAIL | F_USED;
 
 /** Made by `openDriverQueue`; see `DriverQueue` for what the methods promise. */
 export class PackedDriverQueue implements DriverQueue {
   /** Where the queue lies. */
   readonly config: QueueConfig;
   /** Number of entries. */
-  readonly size: number;
+  declare readonly size: number;
   /** Descriptors that are free. */
-  free: number;
+  declare free: number;
   /** Bytes that the device wrote into the buffer that `take` returned last. */
   usedLength = 0;
   readonly #memory: GuestMemory;
@@ -41,25 +50,25 @@ export class PackedDriverQueue implements DriverQueue {
   readonly #ringRegion: MemoryRegion;
   readonly #driverRegion: MemoryRegion;
   readonly #deviceRegion: MemoryRegion;
-  readonly #ring: number;
-  readonly #driverEvent: number;
-  readonly #deviceEvent: number;
-  readonly #indirect: boolean;
-  readonly #eventIdx: boolean;
-  readonly #inOrder: boolean;
+  readonly #ring: number = 0;
+  readonly #driverEvent: number = 0;
+  readonly #deviceEvent: number = 0;
+  readonly #indirect: boolean = false;
+  readonly #eventIdx: boolean = false;
+  readonly #inOrder: boolean = false;
   /** Free buffer ids: a ring, so that in-order ids are used in a circle. */
   readonly #ids: Uint16Array;
   #firstId = 0;
-  #idCount: number;
+  #idCount = 0;
   #nextAvail = 0;
   #availWrap = 1;
   #nextUsed = 0;
   #usedWrap = 1;
   #addedSlots = 0;
-  /** The first descriptor of the batch: its u16 index and its flags, kept back until `publish`. */
+  /** The first descriptor of the batch: the u16 index of its flags, which are kept back until `publish`, and what they are. */
   #headAt = 0;
   #headFlags = 0;
-  /** The last descriptor of the batch: its u16 index and its flags. */
+  /** The last descriptor of the batch: the u16 index of its flags, and what they are. */
   #lastAt = 0;
   #lastFlags = 0;
   /** In-order: buffers that the device used with one descriptor, and that `take` has not given out yet. */
@@ -84,7 +93,7 @@ export class PackedDriverQueue implements DriverQueue {
     this.#ringRegion = areas.descriptor.region;
     this.#driverRegion = areas.driver.region;
     this.#deviceRegion = areas.device.region;
-    this.#ring = areas.descriptor.offset;
+    this.#ring = areas.descriptor.offset / 4;
     this.#driverEvent = areas.driver.offset / 4;
     this.#deviceEvent = areas.device.offset / 4;
     this.#indirect = (features & VIRTIO_F_INDIRECT_DESC) !== 0n;
@@ -105,69 +114,58 @@ export class PackedDriverQueue implements DriverQueue {
     const units = checkBuffers(buffers, size, table, this.#indirect);
     if (units > this.free) return false;
     // First, since it throws if the table is not in memory.
-    if (table !== undefined) this.#writeTable(buffers, table);
-    const id = this.#ids[this.#firstId]!;
-    this.#firstId = this.#firstId + 1 === size ? 0 : this.#firstId + 1;
-    this.#idCount--;
+    if (table !== undefined) writeTable(this.#memory, table, buffers, true);
+    const firstId = this.#firstId;
+    const id = this.#ids[firstId]!;
+    this.#firstId = firstId + 1 === size ? 0 : (firstId + 1) | 0;
+    this.#idCount = (this.#idCount - 1) | 0;
 
-    const first = this.#nextAvail;
-    const firstWrap = this.#availWrap;
-    let slot = first;
-    let wrap = firstWrap;
-    let flags = 0;
+    const words = this.#ringRegion.i32;
+    const start = this.#ring | 0;
+    const { readableCount, addresses, lengths } = buffers;
+    let slot = this.#nextAvail | 0;
+    let available = this.#availWrap === 1 ? F_AVAIL : F_USED;
+    let at = 0;
+    let word = 0;
     // The head's flags make the whole list available, so they are written after the others (2.8.17).
-    let headFlags = 0;
-    const view = this.#ringRegion.view;
+    const headAt = (start + (slot << 2) + 3) | 0;
+    let headWord = 0;
     for (let i = 0; i < units; i++) {
-      const at = this.#ring + 16 * slot;
-      flags = wrap === 1 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED;
+      at = (start + (slot << 2)) | 0;
+      word = available | id;
       if (table === undefined) {
-        putAddress(view, at, buffers.addresses[i]!);
-        view.setUint32(at + 8, buffers.lengths[i]!, true);
-        if (i >= buffers.readableCount) flags |= VIRTQ_DESC_F_WRITE;
-        if (i + 1 < units) flags |= VIRTQ_DESC_F_NEXT;
+        putAddress(words, at, addresses[i]!);
+        words[(at + 2) | 0] = lengths[i]!;
+        if (i >= readableCount) word |= F_WRITE;
+        if (((i + 1) | 0) < units) word |= F_NEXT;
       } else {
-        putAddress(view, at, table);
-        view.setUint32(at + 8, 16 * buffers.count, true);
-        flags |= VIRTQ_DESC_F_INDIRECT;
+        putAddress(words, at, table);
+        words[(at + 2) | 0] = 16 * buffers.count;
+        word |= F_INDIRECT;
       }
-      view.setUint16(at + 12, id, true);
-      if (i === 0) headFlags = flags;
-      else view.setUint16(at + 14, flags, true);
-      this.#lastAt = at / 2 + 7;
-      if (++slot === size) {
+      if (i === 0) headWord = word;
+      else words[(at + 3) | 0] = word;
+      slot = (slot + 1) | 0;
+      if (slot === size) {
         slot = 0;
-        wrap ^= 1;
+        available ^= F_AVAIL | F_USED;
       }
     }
-    this.#lastFlags = flags;
-    const headAt = (this.#ring + 16 * first + 14) / 2;
     if (this.#addedSlots === 0) {
-      this.#headAt = headAt;
-      this.#headFlags = headFlags;
+      this.#ringRegion.u16[headAt << 1] = id;
+      this.#headAt = ((headAt << 1) + 1) | 0;
+      this.#headFlags = headWord >>> 16;
     } else {
-      view.setUint16(headAt * 2, headFlags, true);
+      words[headAt] = headWord;
     }
+    this.#lastAt = ((at << 1) + 7) | 0;
+    this.#lastFlags = word >>> 16;
     this.#nextAvail = slot;
-    this.#availWrap = wrap;
-    this.#addedSlots += units;
-    this.free -= units;
-    this.#record.start(id, token, units, buffers.writableBytes);
+    this.#availWrap = available === F_AVAIL ? 1 : 0;
+    this.#addedSlots = (this.#addedSlots + units) | 0;
+    this.free = (this.free - units) | 0;
+    this.#record.start(id, token, units, 0, buffers.writableBytes);
     return true;
-  }
-
-  #writeTable(buffers: BufferList, table: number): void {
-    const { count, readableCount, addresses, lengths } = buffers;
-    const region = this.#memory.find(table, 16 * count);
-    const view = region.view;
-    let at = table - region.base;
-    for (let i = 0; i < count; i++) {
-      putAddress(view, at, addresses[i]!);
-      view.setUint32(at + 8, lengths[i]!, true);
-      view.setUint16(at + 12, 0, true);
-      view.setUint16(at + 14, i < readableCount ? 0 : VIRTQ_DESC_F_WRITE, true);
-      at += 16;
-    }
   }
 
   /** See `DriverQueue.publish`. */
@@ -176,7 +174,7 @@ export class PackedDriverQueue implements DriverQueue {
     if (added === 0) return false;
     this.#addedSlots = 0;
     this.#record.publish();
-    const u16 = this.#ringRegion.u16;
+    const { u16 } = this.#ringRegion;
     // A device that scans ahead looks at the last descriptor atomically, one that does not, at the first: both loads find
     // an atomic store before which everything else was written.
     if (this.#lastAt !== this.#headAt) Atomics.store(u16, this.#lastAt, this.#lastFlags);
@@ -199,20 +197,18 @@ export class PackedDriverQueue implements DriverQueue {
   take(): number {
     if (this.#batch > 0) return this.#takeOrdered();
     if (this.#broken !== null) throw this.#broken;
-    const at = this.#ring + 16 * this.#nextUsed;
-    const word = Atomics.load(this.#ringRegion.i32, (at + 12) / 4);
-    const flags = word >>> 16;
-    if (!this.#isUsed(flags)) return -1;
+    const words = this.#ringRegion.i32;
+    const at = (this.#ring + (this.#nextUsed << 2)) | 0;
+    // One atomic load for each buffer: only the first of a batch is stored atomically by every device, so a scan could not
+    // tell where the next batch, which must be read after it, begins.
+    const word = Atomics.load(words, (at + 3) | 0);
+    if ((word & BOTH) !== (this.#usedWrap === 1 ? BOTH : 0)) return -1;
     const id = word & 0xffff;
     // 2.8.4: without WRITE the length is reserved.
-    const length = (flags & VIRTQ_DESC_F_WRITE) === 0
-      ? 0
-      : this.#ringRegion.view.getUint32(at + 8, true);
-    try {
-      this.#record.check(id, length);
-    } catch (error) {
-      this.#broken = error as VirtqueueError;
-      throw error;
+    const length = (word & F_WRITE) === 0 ? 0 : words[(at + 2) | 0]! >>> 0;
+    if (!this.#record.accepts(id, length)) {
+      this.#broken = this.#record.error(id, length);
+      throw this.#broken;
     }
     if (this.#inOrder) {
       this.#batch = this.#record.batch(id);
@@ -232,24 +228,19 @@ export class PackedDriverQueue implements DriverQueue {
     return this.#release(id);
   }
 
-  #isUsed(flags: number): boolean {
-    const avail = (flags & VIRTQ_DESC_F_AVAIL) !== 0;
-    const used = (flags & VIRTQ_DESC_F_USED) !== 0;
-    return avail === used && used === (this.#usedWrap === 1);
-  }
-
   #release(id: number): number {
+    const { size } = this;
     const units = this.#record.units(id);
-    let next = this.#nextUsed + units;
-    if (next >= this.size) {
-      next -= this.size;
+    let next = (this.#nextUsed + units) | 0;
+    if (next >= size) {
+      next = (next - size) | 0;
       this.#usedWrap ^= 1;
     }
     this.#nextUsed = next;
-    const free = this.#firstId + this.#idCount;
-    this.#ids[free >= this.size ? free - this.size : free] = id;
-    this.#idCount++;
-    this.free += units;
+    const free = (this.#firstId + this.#idCount) | 0;
+    this.#ids[free >= size ? (free - size) | 0 : free] = id;
+    this.#idCount = (this.#idCount + 1) | 0;
+    this.free = (this.free + units) | 0;
     return this.#record.end(id);
   }
 
@@ -267,8 +258,8 @@ export class PackedDriverQueue implements DriverQueue {
       word = event | (wrap << 15) | (RING_EVENT_FLAGS_DESC << 16);
     }
     Atomics.store(this.#driverRegion.i32, this.#driverEvent, word);
-    const at = this.#ring + 16 * this.#nextUsed;
-    return this.#isUsed(Atomics.load(this.#ringRegion.i32, (at + 12) / 4) >>> 16);
+    const used = Atomics.load(this.#ringRegion.i32, this.#ring + 4 * this.#nextUsed + 3);
+    return (used & BOTH) === (this.#usedWrap === 1 ? BOTH : 0);
   }
 
   /** See `DriverQueue.disableInterrupts`. */

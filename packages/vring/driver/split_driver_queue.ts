@@ -21,36 +21,41 @@ import type { ResolvedAreas } from "../open_queue.ts";
 import type { QueueConfig } from "../queue.ts";
 import type { BufferList } from "./buffer_list.ts";
 import type { DriverQueue } from "./driver_queue.ts";
-import { checkBuffers, FlightRecord, putAddress } from "./record.ts";
+import { checkBuffers, FlightRecord, putAddress, writeTable } from "./record.ts";
+
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const F_NEXT = VIRTQ_DESC_F_NEXT;
+const F_WRITE = VIRTQ_DESC_F_WRITE;
+const F_INDIRECT = VIRTQ_DESC_F_INDIRECT;
 
 /** Made by `openDriverQueue`; see `DriverQueue` for what the methods promise. */
 export class SplitDriverQueue implements DriverQueue {
   /** Where the queue lies. */
   readonly config: QueueConfig;
   /** Number of entries. */
-  readonly size: number;
+  declare readonly size: number;
   /** Descriptors that are free. */
-  free: number;
+  declare free: number;
   /** Bytes that the device wrote into the buffer that `take` returned last. */
   usedLength = 0;
   readonly #memory: GuestMemory;
   readonly #record: FlightRecord;
-  readonly #mask: number;
-  readonly #descriptorRegion: MemoryRegion;
+  readonly #mask: number = 0;
+  readonly #ringRegion: MemoryRegion;
   readonly #driverRegion: MemoryRegion;
   readonly #deviceRegion: MemoryRegion;
-  readonly #descriptors: number;
-  readonly #availRing: number;
-  readonly #usedRing: number;
-  readonly #availFlags: number;
-  readonly #availIdx: number;
-  readonly #usedEvent: number;
-  readonly #usedFlags: number;
-  readonly #usedIdx: number;
-  readonly #availEvent: number;
-  readonly #indirect: boolean;
-  readonly #eventIdx: boolean;
-  readonly #inOrder: boolean;
+  readonly #descriptors: number = 0;
+  readonly #availRing: number = 0;
+  readonly #usedRing: number = 0;
+  readonly #availFlags: number = 0;
+  readonly #availIdx: number = 0;
+  readonly #usedEvent: number = 0;
+  readonly #usedFlags: number = 0;
+  readonly #usedIdx: number = 0;
+  readonly #availEvent: number = 0;
+  readonly #indirect: boolean = false;
+  readonly #eventIdx: boolean = false;
+  readonly #inOrder: boolean = false;
   /** For each free descriptor the next free one; for each used one the next of its chain. Private. */
   readonly #links: Uint16Array;
   #firstFree = 0;
@@ -78,12 +83,12 @@ export class SplitDriverQueue implements DriverQueue {
     this.#inOrder = (features & VIRTIO_F_IN_ORDER) !== 0n;
     this.#record = new FlightRecord(size, this.#inOrder, "2.7.8");
     this.#mask = size - 1;
-    this.#descriptorRegion = areas.descriptor.region;
+    this.#ringRegion = areas.descriptor.region;
     this.#driverRegion = areas.driver.region;
     this.#deviceRegion = areas.device.region;
-    this.#descriptors = areas.descriptor.offset;
-    this.#availRing = areas.driver.offset + 4;
-    this.#usedRing = areas.device.offset + 4;
+    this.#descriptors = areas.descriptor.offset / 4;
+    this.#availRing = areas.driver.offset / 2 + 2;
+    this.#usedRing = areas.device.offset / 4 + 1;
     this.#availFlags = areas.driver.offset / 2;
     this.#availIdx = this.#availFlags + 1;
     this.#usedEvent = this.#availFlags + 2 + size;
@@ -108,61 +113,37 @@ export class SplitDriverQueue implements DriverQueue {
     const units = checkBuffers(buffers, this.size, table, this.#indirect);
     if (units > this.free) return false;
     // First, since it throws if the table is not in memory.
-    if (table !== undefined) this.#writeTable(buffers, table);
+    if (table !== undefined) writeTable(this.#memory, table, buffers, false);
     const head = this.#firstFree;
-    let index = head;
+    const words = this.#ringRegion.i32;
+    const start = this.#descriptors | 0;
+    let last = head;
     if (table === undefined) {
-      const view = this.#descriptorRegion.view;
+      const links = this.#links;
       const { count, readableCount, addresses, lengths } = buffers;
-      for (let i = 0; i < count; i++) {
-        const at = this.#descriptors + 16 * index;
-        const next = this.#links[index]!;
-        const more = i + 1 < count;
-        putAddress(view, at, addresses[i]!);
-        view.setUint32(at + 8, lengths[i]!, true);
-        view.setUint16(
-          at + 12,
-          (i < readableCount ? 0 : VIRTQ_DESC_F_WRITE) | (more ? VIRTQ_DESC_F_NEXT : 0),
-          true,
-        );
-        view.setUint16(at + 14, more ? next : 0, true);
-        index = next;
+      for (let i = 0, index = head; i < count; i++) {
+        const at = (start + (index << 2)) | 0;
+        putAddress(words, at, addresses[i]!);
+        words[(at + 2) | 0] = lengths[i]!;
+        let word = i < readableCount ? 0 : F_WRITE;
+        last = index;
+        index = links[index]!;
+        if (((i + 1) | 0) < count) word |= F_NEXT | (index << 16);
+        words[(at + 3) | 0] = word;
       }
     } else {
-      const view = this.#descriptorRegion.view;
-      const at = this.#descriptors + 16 * index;
-      putAddress(view, at, table);
-      view.setUint32(at + 8, 16 * buffers.count, true);
-      view.setUint16(at + 12, VIRTQ_DESC_F_INDIRECT, true);
-      view.setUint16(at + 14, 0, true);
-      index = this.#links[index]!;
+      const at = (start + (head << 2)) | 0;
+      putAddress(words, at, table);
+      words[(at + 2) | 0] = 16 * buffers.count;
+      words[(at + 3) | 0] = F_INDIRECT;
     }
-    this.#firstFree = index;
-    this.free -= units;
-    this.#record.start(head, token, units, buffers.writableBytes);
+    this.#firstFree = this.#links[last]!;
+    this.free = (this.free - units) | 0;
+    this.#record.start(head, token, units, last, buffers.writableBytes);
     const slot = (this.#nextAvail + this.#added) & this.#mask;
-    this.#driverRegion.view.setUint16(this.#availRing + 2 * slot, head, true);
-    this.#added++;
+    this.#driverRegion.u16[(this.#availRing + slot) | 0] = head;
+    this.#added = (this.#added + 1) | 0;
     return true;
-  }
-
-  #writeTable(buffers: BufferList, table: number): void {
-    const { count, readableCount, addresses, lengths } = buffers;
-    const region = this.#memory.find(table, 16 * count);
-    const view = region.view;
-    let at = table - region.base;
-    for (let i = 0; i < count; i++) {
-      const more = i + 1 < count;
-      putAddress(view, at, addresses[i]!);
-      view.setUint32(at + 8, lengths[i]!, true);
-      view.setUint16(
-        at + 12,
-        (i < readableCount ? 0 : VIRTQ_DESC_F_WRITE) | (more ? VIRTQ_DESC_F_NEXT : 0),
-        true,
-      );
-      view.setUint16(at + 14, more ? i + 1 : 0, true);
-      at += 16;
-    }
   }
 
   /** See `DriverQueue.publish`. */
@@ -192,16 +173,14 @@ export class SplitDriverQueue implements DriverQueue {
   take(): number {
     if (this.#batch > 0) return this.#takeOrdered();
     if (this.#seenUsed === this.#nextUsed && !this.#look()) return -1;
-    const view = this.#deviceRegion.view;
-    const at = this.#usedRing + 8 * (this.#nextUsed & this.#mask);
-    const id = view.getUint32(at, true);
-    const length = view.getUint32(at + 4, true);
-    try {
-      this.#record.check(id, length);
-    } catch (error) {
-      this.#broken = error as VirtqueueError;
+    const words = this.#deviceRegion.i32;
+    const at = (this.#usedRing + ((this.#nextUsed & this.#mask) << 1)) | 0;
+    const id = words[at]! >>> 0;
+    const length = words[(at + 1) | 0]! >>> 0;
+    if (!this.#record.accepts(id, length)) {
+      this.#broken = this.#record.error(id, length);
       this.#seenUsed = this.#nextUsed;
-      throw error;
+      throw this.#broken;
     }
     if (this.#inOrder) {
       const batch = this.#record.batch(id);
@@ -230,15 +209,13 @@ export class SplitDriverQueue implements DriverQueue {
   }
 
   #release(id: number): number {
-    const units = this.#record.units(id);
+    const record = this.#record;
     if (!this.#inOrder) {
-      let last = id;
-      for (let i = 1; i < units; i++) last = this.#links[last]!;
-      this.#links[last] = this.#firstFree;
+      this.#links[record.last(id)] = this.#firstFree;
       this.#firstFree = id;
     }
-    this.free += units;
-    return this.#record.end(id);
+    this.free = (this.free + record.units(id)) | 0;
+    return record.end(id);
   }
 
   #look(): boolean {
