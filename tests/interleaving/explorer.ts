@@ -13,6 +13,7 @@
  * has no behaviours but the ones that are explored here.
  */
 import { GuestMemory } from "@virtio/memory";
+import { traced, TracedView, tracedWords, type Tracer } from "./tracing.ts";
 
 /** One shared access. */
 export interface Access {
@@ -119,34 +120,8 @@ interface State {
   trace: Trace | null;
 }
 
-class TracedView extends DataView<ArrayBuffer> {
-  readonly #runner: Runner;
-  constructor(runner: Runner, buffer: ArrayBuffer) {
-    super(buffer);
-    this.#runner = runner;
-  }
-  override getUint8(at: number): number {
-    return this.#runner.load(at, 1, false);
-  }
-  override getUint16(at: number, _little?: boolean): number {
-    return this.#runner.load(at, 2, false);
-  }
-  override getUint32(at: number, _little?: boolean): number {
-    return this.#runner.load(at, 4, false);
-  }
-  override setUint8(at: number, value: number): void {
-    this.#runner.store(at, 1, value & 0xff, false);
-  }
-  override setUint16(at: number, value: number, _little?: boolean): void {
-    this.#runner.store(at, 2, value & 0xffff, false);
-  }
-  override setUint32(at: number, value: number, _little?: boolean): void {
-    this.#runner.store(at, 4, value >>> 0, false);
-  }
-}
-
 /** Runs one side once: the log first, then one step. */
-class Runner implements Side {
+class Runner implements Side, Tracer {
   readonly memory: GuestMemory;
   readonly #what: Exploration;
   readonly #state: State;
@@ -361,65 +336,6 @@ function show(side: number, access: Access): string {
     ? `flag ${access.at}`
     : `${access.size} bytes at ${access.at}`;
   return `side ${side}: ${how}${access.kind} of ${place}`;
-}
-
-type Words = Uint8Array | Uint16Array | Int32Array;
-
-/** Which array stands behind a traced one. */
-const traces = new WeakMap<object, { runner: Runner; words: Words }>();
-
-/** Plain accesses by index are traced; `Atomics` finds the way back. */
-function tracedWords<T extends Words>(runner: Runner, words: T): T {
-  const size = words.BYTES_PER_ELEMENT;
-  const signed = words instanceof Int32Array;
-  const traced = new Proxy(words, {
-    get(target, name) {
-      if (typeof name === "string" && name.charCodeAt(0) <= 0x39 && name.charCodeAt(0) >= 0x30) {
-        const value = runner.load(size * Number(name), size, false);
-        return signed ? value | 0 : value;
-      }
-      const value = Reflect.get(target, name, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-    set(_target, name, value) {
-      const mask = size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff;
-      runner.store(size * Number(name), size, (value & mask) >>> 0, false);
-      return true;
-    },
-  });
-  traces.set(traced, { runner, words });
-  return traced;
-}
-
-type Patched = {
-  load: (array: Int32Array, index: number) => number;
-  store: (array: Int32Array, index: number, value: number) => number;
-};
-
-/** Lets `Atomics` be traced while `body` runs. */
-function traced<T>(body: () => T): T {
-  const atomics = Atomics as unknown as Patched;
-  const { load, store } = atomics;
-  atomics.load = (array, index) => {
-    const trace = traces.get(array);
-    if (trace === undefined) return load.call(Atomics, array, index);
-    const size = trace.words.BYTES_PER_ELEMENT;
-    const value = trace.runner.load(index * size, size, true);
-    return size === 4 ? value | 0 : value;
-  };
-  atomics.store = (array, index, value) => {
-    const trace = traces.get(array);
-    if (trace === undefined) return store.call(Atomics, array, index, value);
-    const size = trace.words.BYTES_PER_ELEMENT;
-    trace.runner.store(index * size, size, size === 4 ? value >>> 0 : value & 0xffff, true);
-    return value;
-  };
-  try {
-    return body();
-  } finally {
-    atomics.load = load;
-    atomics.store = store;
-  }
 }
 
 function copy(state: State): State {
