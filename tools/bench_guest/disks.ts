@@ -145,24 +145,16 @@ export class Disks implements AsyncDisposable {
     }
   }
 
-  /** Gives the guest what it needs to know of the works, which are run by their names. */
-  async prepare(works: Readonly<Record<string, Work>>): Promise<void> {
-    const commands = this.list.flatMap((disk) =>
-      Object.entries(works).map(([name, work]) => {
-        const parameters = loopParameters(`/dev/${disk.node}`, work).toBase64();
-        return `echo ${parameters} | base64 -d >/tmp/${disk.name}-${name}`;
-      })
+  /** Has the guest do works on disks, one directly after the other. */
+  async run(turns: readonly { disk: Disk; work: Work }[]): Promise<LoopTimes[]> {
+    const all = turns.map(({ disk, work }) => loopParameters(`/dev/${disk.node}`, work));
+    const parameters = new Uint8Array(all.flatMap((bytes) => [...bytes])).toBase64();
+    const output = await this.#guest.check(
+      `set -o pipefail; echo ${parameters} | base64 -d >/tmp/works; ` +
+        `${LOOP_PATH} </tmp/works | od -An -v -t u4`,
+      { timeout: 600_000 },
     );
-    await this.#guest.check(`set -e\n${commands.join("\n")}`);
-  }
-
-  /** Has the guest do a work on a disk. */
-  async run(disk: Disk, name: string): Promise<LoopTimes> {
-    return loopTimes(
-      await this.#guest.check(
-        `set -o pipefail; ${LOOP_PATH} </tmp/${disk.name}-${name} | od -An -v -t u4`,
-      ),
-    );
+    return loopTimes(output, turns.length);
   }
 
   /** What a disk did so far. */

@@ -1,10 +1,11 @@
 /**
  * What the guest runs to be measured: a program of some two hundred bytes, since a shell's tools take longer to start than a
- * short round lasts. It opens a disk with O_DIRECT, looks at the clock, makes so many requests one after the other, looks at
- * the clock again, and writes both times. Linux for i386, system calls by `int 0x80`.
+ * measurement lasts. Of each work that it is given it opens the disk with O_DIRECT, looks at the clock, makes so many requests
+ * one after the other, looks at the clock again, and writes both times. So disks are measured in alternation, with nothing
+ * between them. Linux for i386, system calls by `int 0x80`.
  */
 
-/** What one run of the program does. */
+/** What the program does at a time. */
 export interface Work {
   readonly kind: "read" | "write";
   /** Bytes of one request of the program, up to 1 MiB. */
@@ -40,6 +41,7 @@ const SYS_EXIT = 1;
 const SYS_READ = 3;
 const SYS_WRITE = 4;
 const SYS_OPEN = 5;
+const SYS_CLOSE = 6;
 const SYS_PREAD64 = 180;
 const SYS_PWRITE64 = 181;
 const SYS_CLOCK_GETTIME64 = 403;
@@ -75,12 +77,20 @@ function assemble(): number[] {
     call();
   };
 
-  // Parameters from standard input.
+  // The buffer's pages are touched first, so that the clock does not run for that.
+  raw(0xfc, 0xbf, ...word(BUFFER)); // cld; mov edi, BUFFER
+  ecx(BUFFER_SIZE / 4);
+  eax(0x5a5a_5a5a);
+  raw(0xf3, 0xab); // rep stosd
+  label("work");
+  // Parameters of a work from standard input, until that ends.
   eax(SYS_READ);
   ebx(0);
   ecx(PARAMETERS);
   edx(PARAMETERS_SIZE);
   call();
+  raw(0x85, 0xc0); // test eax, eax
+  jump(0x84, "end"); // jz
   raw(0x39, 0xd0); // cmp eax, edx
   jump(0x85, "fail"); // jne
   eax(SYS_OPEN);
@@ -91,11 +101,6 @@ function assemble(): number[] {
   raw(0x85, 0xc0); // test eax, eax
   jump(0x88, "fail"); // js
   raw(0xa3, ...word(FD)); // mov [FD], eax
-  // The buffer's pages are touched first, so that the clock does not run for that.
-  raw(0xfc, 0xbf, ...word(BUFFER)); // cld; mov edi, BUFFER
-  ecx(BUFFER_SIZE / 4);
-  eax(0x5a5a_5a5a);
-  raw(0xf3, 0xab); // rep stosd
   now(TIMES);
   raw(0x8b, 0x2d, ...word(COUNT)); // mov ebp, [COUNT]
   raw(0x31, 0xf6, 0x31, 0xff); // xor esi, esi; xor edi, edi: the position
@@ -120,6 +125,12 @@ function assemble(): number[] {
   ecx(TIMES);
   edx(32);
   call();
+  eax(SYS_CLOSE);
+  raw(0x8b, 0x1d, ...word(FD)); // mov ebx, [FD]
+  call();
+  raw(0xe9, 0, 0, 0, 0); // jmp
+  jumps.push({ at: code.length, to: "work" });
+  label("end");
   ebx(0);
   label("exit");
   eax(SYS_EXIT);
@@ -157,7 +168,7 @@ export function loopProgram(): Uint8Array {
 }
 
 /**
- * Parameters of the program, for its standard input.
+ * Parameters of one work, for the program's standard input, which takes any number of them.
  *
  * @param path The disk in the guest, up to 31 bytes.
  * @throws {RangeError} If the work is none that the program can do.
@@ -192,17 +203,20 @@ export interface LoopTimes {
 /**
  * Reads what the program wrote.
  *
- * @param words Eight decimal 32-bit words, lowest first: `od -An -v -t u4`.
+ * @param words Eight decimal 32-bit words for each work, lowest first: `od -An -v -t u4`.
+ * @param works How many works there were.
  * @throws {Error} If it is something else.
  */
-export function loopTimes(words: string): LoopTimes {
+export function loopTimes(words: string, works: number): LoopTimes[] {
   const fields = words.trim().split(/\s+/).map(Number);
-  if (fields.length !== 8 || fields.some((field) => !Number.isInteger(field))) {
+  if (fields.length !== 8 * works || fields.some((field) => !Number.isInteger(field))) {
     throw new Error(`The guest's program wrote no times: ${JSON.stringify(words)}`);
   }
   // Seconds since the guest started fit in the lower word.
-  const start = fields[0]! + fields[2]! / 1e9;
-  const end = fields[4]! + fields[6]! / 1e9;
-  if (!(end > start)) throw new Error(`The guest's clock did not go on: ${words}`);
-  return { start, end };
+  const seconds = (at: number): number => fields[at]! + fields[at + 2]! / 1e9;
+  return Array.from({ length: works }, (_, i) => {
+    const [start, end] = [seconds(8 * i), seconds(8 * i + 4)];
+    if (!(end > start)) throw new Error(`The guest's clock did not go on: ${words}`);
+    return { start, end };
+  });
 }

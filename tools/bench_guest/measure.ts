@@ -92,10 +92,30 @@ function perWork<T>(make: (name: WorkName) => T): PerWork<T> {
   return { read4k: make("read4k"), read: make("read"), write: make("write") };
 }
 
-function shuffle<T>(items: T[]): void {
-  for (let i = items.length - 1; i > 0; i--) {
+function shuffled<T>(items: readonly T[]): T[] {
+  const order = [...items];
+  for (let i = order.length - 1; i > 0; i--) {
     const j = Math.floor(Math.random() * (i + 1));
-    [items[i], items[j]] = [items[j]!, items[i]!];
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}
+
+/** Compares the guest's clock with the host's. */
+class Clock {
+  #first: { host: number; guest: number } | null = null;
+  #last = { host: 0, guest: 0 };
+
+  /** It was `guest` seconds in the guest a moment ago. */
+  note(guest: number): void {
+    this.#last = { host: performance.now() / 1000, guest };
+    this.#first ??= this.#last;
+  }
+
+  /** Seconds of the guest in one of the host; 1 before two moments were noted. */
+  get ratio(): number {
+    const host = this.#last.host - (this.#first?.host ?? 0);
+    return host > 0 ? (this.#last.guest - (this.#first?.guest ?? 0)) / host : 1;
   }
 }
 
@@ -121,13 +141,6 @@ class Samples {
   }
 }
 
-/** One run of a kind of work by one contender. */
-interface Turn {
-  readonly samples: Samples;
-  readonly name: WorkName;
-  run(): Promise<number>;
-}
-
 /** Boots the guest and measures. @throws {FetchError} Where there is no guest to be had. */
 export async function benchGuest(options: BenchOptions): Promise<GuestBench> {
   const { rounds, warmUp, folder, progress } = options;
@@ -142,43 +155,31 @@ export async function benchGuest(options: BenchOptions): Promise<GuestBench> {
     const opened = DirectFile.open(hostPath);
     using host = opened instanceof DirectFile ? opened : null;
     const work = works(options);
-    await disks.prepare(work);
-
-    const turns: Turn[] = [];
     const all = disks.list.map((disk) => new Samples(disk.name, disk.label));
     const hostSamples = new Samples("host", "the host itself, O_DIRECT");
-    const clock = { hostStart: 0, guestStart: 0, hostEnd: 0, guestEnd: 0 };
-    for (const name of WORKS) {
-      disks.list.forEach((disk, i) =>
-        turns.push({
-          samples: all[i]!,
-          name,
-          run: async () => {
-            const { start, end } = await disks.run(disk, name);
-            clock.hostEnd = performance.now() / 1000;
-            clock.guestEnd = end;
-            if (clock.hostStart === 0) {
-              clock.hostStart = clock.hostEnd;
-              clock.guestStart = end;
-            }
-            return end - start;
-          },
-        })
-      );
-      if (host !== null) {
-        turns.push({
-          samples: hostSamples,
-          name,
-          run: () => Promise.resolve(host.run(work[name])),
-        });
-      }
-    }
+    const clock = new Clock();
     for (let round = -warmUp; round < rounds; round++) {
       progress(round < 0 ? `warming up, ${-round} more` : `round ${round + 1} of ${rounds}`);
-      shuffle(turns);
-      for (const { samples, name, run } of turns) {
-        const seconds = await run();
-        if (round >= 0) samples.values[name].push(speed(name, work[name], seconds));
+      const turns = shuffled(WORKS).flatMap((name) =>
+        shuffled([...disks.list.keys()]).map((i) => ({
+          samples: all[i]!,
+          disk: disks.list[i]!,
+          name,
+          work: work[name],
+        }))
+      );
+      const times = await disks.run(turns);
+      clock.note(times.at(-1)!.end);
+      // The guest rests between two commands: that is the host's turn.
+      const hostSeconds = host === null ? null : perWork((name) => host.run(work[name]));
+      if (round < 0) continue;
+      turns.forEach(({ samples, name }, i) => {
+        const { start, end } = times[i]!;
+        samples.values[name].push(speed(name, work[name], end - start));
+      });
+      if (hostSeconds === null) continue;
+      for (const name of WORKS) {
+        hostSamples.values[name].push(speed(name, work[name], hostSeconds[name]));
       }
     }
 
@@ -196,7 +197,7 @@ export async function benchGuest(options: BenchOptions): Promise<GuestBench> {
       megabytes: options.megabytes,
       diskBytes: DISK_SIZE,
       bootSeconds: disks.bootSeconds,
-      guestClock: (clock.guestEnd - clock.guestStart) / (clock.hostEnd - clock.hostStart),
+      guestClock: clock.ratio,
       rows,
       noHost: typeof opened === "string" ? opened : null,
     };
@@ -215,7 +216,9 @@ async function costs(
   const found: Record<string, PerRequest> = {};
   let before = await disks.counts(disk);
   for (const name of WORKS) {
-    const copied = await countCopies(async () => void await disks.run(disk, name));
+    const copied = await countCopies(async () =>
+      void await disks.run([{ disk, work: works[name] }])
+    );
     const after = await disks.counts(disk);
     const requests = after.requests - before.requests;
     const bytes = works[name].count * works[name].block;

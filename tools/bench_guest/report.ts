@@ -66,12 +66,10 @@ function costTable(bench: GuestBench): string {
 function method(bench: GuestBench): string[] {
   const { rounds, reads, megabytes, diskBytes, kernel, guestClock } = bench;
   return [
-    `One boot of Linux ${kernel} in v86 with all disks, ${
-      diskBytes / 2 ** 20
-    } MiB each, of the same contents; ` +
-    `${rounds} rounds, all in random order in each.`,
-    `A program in the guest does ${reads} reads of 4 KiB, or ${megabytes} requests of 1 MiB, one after the other, ` +
-    `with O_DIRECT, and takes the time.`,
+    `One boot of Linux ${kernel} in v86 with all disks, ${diskBytes / 2 ** 20} MiB each, ` +
+    `of the same contents. ${rounds} rounds, each with all disks in random order.`,
+    `One program in the guest does ${reads} reads of 4 KiB, or ${megabytes} requests of 1 MiB, with O_DIRECT, ` +
+    "one after the other, disk after disk, and takes the time of each disk.",
     "Medians; ratios are taken within a round, with their quartiles. MB are 10^6 bytes. Absolute times are the machine's.",
     `The guest's clock ran ${guestClock.toFixed(3)} times as fast as the host's.`,
     "Exits: register accesses that the host answers (IDE: ports of the channel; virtio: BAR or window). " +
