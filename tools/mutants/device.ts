@@ -99,7 +99,7 @@ export const DEVICE: readonly MutatedFile[] = [
       {
         name: "reset-does-not-drain",
         about: "the status reads 0 while the device may still touch memory",
-        edits: [["if (!this.#queues.draining) {", "if (this.#queues !== null) {"]],
+        edits: [["if (!this.#queues.draining) {", "if (this.#life >= 0) {"]],
       },
       {
         name: "reset-keeps-queues",
@@ -272,6 +272,11 @@ export const DEVICE: readonly MutatedFile[] = [
     file: "packages/device/queue_setup.ts",
     mutants: [
       {
+        name: "queue-size-cut-to-16-bits",
+        about: "a size of more than 16 bits is taken for a smaller one",
+        edits: [["value > 0xffff ? 0xffff : value", "value & 0xffff"]],
+      },
+      {
         name: "queue-moved-while-enabled",
         about: "the addresses of an enabled queue can be changed",
         edits: [[
@@ -283,8 +288,8 @@ export const DEVICE: readonly MutatedFile[] = [
         name: "queue-resized-while-enabled",
         about: "the size of an enabled queue can be changed",
         edits: [[
-          "if (!this.enabled) this.#size = value & 0xffff;",
-          "this.#size = value & 0xffff;",
+          "if (!this.enabled) this.#size = value > 0xffff ? 0xffff : value;",
+          "this.#size = value > 0xffff ? 0xffff : value;",
         ]],
       },
       {

@@ -8,25 +8,55 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
       {
         name: "driver-used-id-unchecked",
         about: "the driver believes the device which buffer it used",
-        edits: [["if (!(id < this.#units.length) || this.#units[id] === 0) {", "if (id < 0) {"]],
+        edits: [["if (!(id < this.#size)) return false;", "if (id < 0) return false;"]],
       },
       {
         name: "driver-used-twice",
         about: "the device may use a buffer that is not in flight",
         edits: [[
-          "if (!(id < this.#units.length) || this.#units[id] === 0) {",
-          "if (!(id < this.#units.length)) {",
+          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
+          "return words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
         ]],
       },
       {
         name: "driver-unpublished-used",
         about: "the device may use a buffer that was not made available yet",
-        edits: [["if (this.#batches[id] === this.#batch) {", "if (false) {"]],
+        edits: [[
+          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
+          "return words[at] !== 0 && length <= words[at + 2]! >>> 0;",
+        ]],
       },
       {
         name: "driver-used-length-unchecked",
         about: "the driver believes the device how much it wrote",
-        edits: [["if (length > this.#writable[id]!) {", "if (false) {"]],
+        edits: [[
+          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
+          "return words[at] !== 0 && words[at + 3] !== this.#batch;",
+        ]],
+      },
+      {
+        name: "driver-writable-signed",
+        about: "a buffer of more than 2 GiB has no room for any used length",
+        edits: [[
+          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
+          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]!;",
+        ]],
+      },
+      {
+        name: "driver-table-at-seam",
+        about: "a table at an odd address is written to the word before",
+        edits: [[
+          "if (region === null || ((table - region.base) & 3) !== 0) {",
+          "if (region === null) {",
+        ]],
+      },
+      {
+        name: "driver-table-unlinked",
+        about: "the entries of a split table are not linked",
+        edits: [[
+          "return next < count ? flags | F_NEXT | (next << 16) : flags;",
+          "return next < count ? flags | (next << 16) : flags;",
+        ]],
       },
       {
         name: "driver-in-order-batch-of-one",
@@ -70,9 +100,10 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         name: "split-driver-index-before-entry",
         about: "the available index tells of an entry that is not written yet",
         edits: [[
-          "    this.#driverRegion.view.setUint16(this.#availRing + 2 * slot, head, true);",
-          `    Atomics.store(this.#driverRegion.u16, this.#availIdx, (this.#nextAvail + this.#added + 1) & 0xffff);
-    this.#driverRegion.view.setUint16(this.#availRing + 2 * slot, head, true);`,
+          "    this.#driverRegion.u16[(this.#availRing + slot) | 0] = head;",
+          `    const told = (this.#nextAvail + this.#added + 1) & 0xffff;
+    Atomics.store(this.#driverRegion.u16, this.#availIdx, told);
+    this.#driverRegion.u16[(this.#availRing + slot) | 0] = head;`,
         ]],
       },
       {
@@ -80,7 +111,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         about: "the available index is stored without a barrier",
         edits: [[
           "Atomics.store(this.#driverRegion.u16, this.#availIdx, now);",
-          "this.#driverRegion.view.setUint16(this.#availIdx * 2, now, true);",
+          "this.#driverRegion.u16[this.#availIdx] = now;",
         ]],
       },
       {
@@ -88,7 +119,31 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         about: "the used index is read without a barrier",
         edits: [[
           "const seen = Atomics.load(this.#deviceRegion.u16, this.#usedIdx);",
-          "const seen = this.#deviceRegion.view.getUint16(this.#usedIdx * 2, true);",
+          "const seen = this.#deviceRegion.u16[this.#usedIdx]!;",
+        ]],
+      },
+      {
+        name: "split-driver-free-counts-one",
+        about: "a chain of several descriptors frees one",
+        edits: [[
+          "this.free = (this.free + record.units(id)) | 0;",
+          "this.free = (this.free + 1) | 0;",
+        ]],
+      },
+      {
+        name: "split-driver-chain-lost",
+        about: "only the head of a chain goes back to the free list",
+        edits: [[
+          "this.#links[record.last(id)] = this.#firstFree;",
+          "this.#links[id] = this.#firstFree;",
+        ]],
+      },
+      {
+        name: "split-driver-used-not-wrapped",
+        about: "the used entry is read behind the ring after its end",
+        edits: [[
+          "((this.#nextUsed & this.#mask) << 1)",
+          "((this.#nextUsed & (2 * this.#mask + 1)) << 1)",
         ]],
       },
       {
@@ -133,19 +188,9 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "split-driver-free-counts-one",
-        about: "a chain of several descriptors frees one",
-        edits: [["this.free += units;", "this.free += 1;"]],
-      },
-      {
         name: "split-driver-free-unchecked",
         about: "the driver uses descriptors that are in flight",
         edits: [["if (units > this.free) return false;", ""]],
-      },
-      {
-        name: "split-driver-chain-lost",
-        about: "only the head of a chain goes back to the free list",
-        edits: [["for (let i = 1; i < units; i++) last = this.#links[last]!;", ""]],
       },
       {
         name: "split-driver-used-jump-unchecked",
@@ -165,14 +210,6 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
           "this.#batchLength",
         ]],
       },
-      {
-        name: "split-driver-used-not-wrapped",
-        about: "the used entry is read behind the ring after its end",
-        edits: [[
-          "8 * (this.#nextUsed & this.#mask)",
-          "8 * (this.#nextUsed & (2 * this.#mask + 1))",
-        ]],
-      },
     ],
   },
   {
@@ -181,27 +218,25 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
       {
         name: "packed-driver-wrap-not-toggled",
         about: "the driver's wrap counter never changes",
-        edits: [[
-          `        slot = 0;
-        wrap ^= 1;`,
-          "        slot = 0;",
-        ]],
+        edits: [["available ^= F_AVAIL | F_USED;", ""]],
       },
       {
         name: "packed-driver-used-wrap-not-toggled",
         about: "the driver's wrap counter for used descriptors never changes",
         edits: [[
-          `      next -= this.size;
+          `      next = (next - size) | 0;
       this.#usedWrap ^= 1;`,
-          "      next -= this.size;",
+          "      next = (next - size) | 0;",
         ]],
       },
       {
         name: "packed-driver-head-published-early",
         about: "the first descriptor of a list is visible before the others",
         edits: [[
-          "if (i === 0) headFlags = flags;\n      else view",
-          "if (i === 0) headFlags = flags;\n      view",
+          `      if (i === 0) headWord = word;
+      else words`,
+          `      if (i === 0) headWord = word;
+      words`,
         ]],
       },
       {
@@ -209,7 +244,60 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         about: "descriptors are made available without a barrier",
         edits: [[
           "Atomics.store(u16, this.#headAt, this.#headFlags);",
-          "this.#ringRegion.view.setUint16(this.#headAt * 2, this.#headFlags, true);",
+          "u16[this.#headAt] = this.#headFlags;",
+        ]],
+      },
+      {
+        name: "packed-driver-last-plain-store",
+        about: "the last descriptor of a batch is made available without a barrier",
+        edits: [[
+          "if (this.#lastAt !== this.#headAt) Atomics.store(u16, this.#lastAt, this.#lastFlags);",
+          "",
+        ]],
+      },
+      {
+        name: "packed-driver-plain-load",
+        about: "used descriptors are read without a barrier",
+        edits: [[
+          "const word = Atomics.load(words, (at + 3) | 0);",
+          "const word = words[(at + 3) | 0]!;",
+        ]],
+      },
+      {
+        name: "packed-driver-avail-bit-ignored",
+        about: "a descriptor counts as used whatever its AVAIL bit is",
+        edits: [[
+          "if ((word & BOTH) !== (this.#usedWrap === 1 ? BOTH : 0)) return -1;",
+          "if ((word & F_USED) !== (this.#usedWrap === 1 ? F_USED : 0)) return -1;",
+        ]],
+      },
+      {
+        name: "packed-driver-reserved-length",
+        about: "the length of a used descriptor counts without the WRITE flag too",
+        edits: [[
+          "const length = (word & F_WRITE) === 0 ? 0 :",
+          "const length = (word & F_WRITE) < 0 ? 0 :",
+        ]],
+      },
+      {
+        name: "packed-driver-skips-one",
+        about: "a used buffer of several slots moves on by one",
+        edits: [[
+          "let next = (this.#nextUsed + units) | 0;",
+          "let next = (this.#nextUsed + 1) | 0;",
+        ]],
+      },
+      {
+        name: "packed-driver-free-counts-one",
+        about: "a buffer of several slots frees one",
+        edits: [["this.free = (this.free + units) | 0;", "this.free = (this.free + 1) | 0;"]],
+      },
+      {
+        name: "packed-driver-interrupts-without-recheck",
+        about: "the driver asks for interrupts and does not look again",
+        edits: [[
+          "return (used & BOTH) === (this.#usedWrap === 1 ? BOTH : 0);",
+          "return (used & BOTH) === 1;",
         ]],
       },
       {
@@ -237,37 +325,6 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         name: "packed-driver-disable-ignored",
         about: "the device's RING_EVENT_FLAGS_DISABLE is not looked at",
         edits: [["if (flags === RING_EVENT_FLAGS_DISABLE) return false;", ""]],
-      },
-      {
-        name: "packed-driver-avail-bit-ignored",
-        about: "a descriptor counts as used whatever its AVAIL bit is",
-        edits: [[
-          "return avail === used && used === (this.#usedWrap === 1);",
-          "return used === (this.#usedWrap === 1) || avail && used && false;",
-        ]],
-      },
-      {
-        name: "packed-driver-reserved-length",
-        about: "the length of a used descriptor counts without the WRITE flag too",
-        edits: [["(flags & VIRTQ_DESC_F_WRITE) === 0\n      ? 0", "flags < 0\n      ? 0"]],
-      },
-      {
-        name: "packed-driver-skips-one",
-        about: "a used buffer of several slots moves on by one",
-        edits: [["let next = this.#nextUsed + units;", "let next = this.#nextUsed + 1;"]],
-      },
-      {
-        name: "packed-driver-free-counts-one",
-        about: "a buffer of several slots frees one",
-        edits: [["this.free += units;", "this.free += 1;"]],
-      },
-      {
-        name: "packed-driver-interrupts-without-recheck",
-        about: "the driver asks for interrupts and does not look again",
-        edits: [[
-          "return this.#isUsed(Atomics.load(this.#ringRegion.i32, (at + 12) / 4) >>> 16);",
-          "return at < 0;",
-        ]],
       },
       {
         name: "packed-driver-event-wrap-missing",
