@@ -130,7 +130,7 @@ async function readReasons(
 
 const args = parseArgs(Deno.args, {
   boolean: ["json", "verbose", "help"],
-  unknown: (arg) => {
+  unknown: (arg: string) => {
     console.error(`${arg} is no option.\n\n${HELP}`);
     Deno.exit(2);
   },
