@@ -99,7 +99,7 @@ export const DEVICE: readonly MutatedFile[] = [
       {
         name: "reset-does-not-drain",
         about: "the status reads 0 while the device may still touch memory",
-        edits: [["if (!this.#queues.draining) {", "if (this.#life >= 0) {"]],
+        edits: [["if (!this.#queues.draining) {", "if (this.#deferredStatus >= 0) {"]],
       },
       {
         name: "reset-keeps-queues",

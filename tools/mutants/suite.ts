@@ -66,7 +66,7 @@ export async function runSuite(
       "--no-check",
       "--fail-fast",
       // A mutant may collect chains without end.
-      "--v8-flags=--expose-gc,--max-old-space-size=1024",
+      "--v8-flags=--expose-gc,--max-old-space-size=512",
       path,
     ],
     cwd: root,
