@@ -82,7 +82,6 @@ const tested = await deno([
   // WebAssembly compiled by the base line compiler only: a guest boots in half the time.
   "--v8-flags=--liftoff-only,--expose-gc",
   `--junit-path=${report}`,
-  "--reporter=dot",
   ...(chosen.length === 0 ? ["packages", "examples", "tests"] : chosen),
 ]);
 try {
