@@ -11,7 +11,7 @@ const HELP = `Measures virtio-blk against v86's own IDE disk, in one Linux guest
 
 Usage: deno task bench:guest [options]
 
-  --rounds N   rounds that count (default 41)
+  --rounds N   rounds that count (default 25)
   --svg FILE   where the picture goes (default docs/guest.svg); none with --no-svg
   --json       the last line is one JSON object
   --help       this text
@@ -35,7 +35,7 @@ if (parsed["help"] === true) {
   console.log(HELP);
   Deno.exit(0);
 }
-const rounds = Number(parsed["rounds"] ?? 41);
+const rounds = Number(parsed["rounds"] ?? 25);
 if (!Number.isInteger(rounds) || rounds < 1 || rounds > 1000) {
   fail("--rounds is a number from 1 to 1000");
 }
@@ -49,7 +49,7 @@ function progress(line: string): void {
 try {
   const bench = await benchGuest({
     rounds,
-    warmUp: 8,
+    warmUp: 6,
     reads: 200,
     megabytes: 48,
     folder: `${root}.cache/bench`,

@@ -66,6 +66,9 @@ export interface GuestBench {
   readonly bootSeconds: number;
   /** The guest's clock against the host's over the whole measurement; 1 if they agree. */
   readonly guestClock: number;
+  /** Processors of the host, and how many programs wanted one meanwhile, on average over a minute. */
+  readonly processors: number;
+  readonly load: number;
   /** v86's own IDE first, then virtio, then the host. */
   readonly rows: readonly Row[];
   /** Why the host's row is missing, or null. */
@@ -198,6 +201,8 @@ export async function benchGuest(options: BenchOptions): Promise<GuestBench> {
       diskBytes: DISK_SIZE,
       bootSeconds: disks.bootSeconds,
       guestClock: clock.ratio,
+      processors: navigator.hardwareConcurrency,
+      load: Deno.loadavg()[0]!,
       rows,
       noHost: typeof opened === "string" ? opened : null,
     };

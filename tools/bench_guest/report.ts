@@ -64,14 +64,17 @@ function costTable(bench: GuestBench): string {
 }
 
 function method(bench: GuestBench): string[] {
-  const { rounds, reads, megabytes, diskBytes, kernel, guestClock } = bench;
+  const { rounds, reads, megabytes, diskBytes, kernel, guestClock, processors, load } = bench;
   return [
     `One boot of Linux ${kernel} in v86 with all disks, ${diskBytes / 2 ** 20} MiB each, ` +
     `of the same contents. ${rounds} rounds, each with all disks in random order.`,
     `One program in the guest does ${reads} reads of 4 KiB, or ${megabytes} requests of 1 MiB, with O_DIRECT, ` +
     "one after the other, disk after disk, and takes the time of each disk.",
     "Medians; ratios are taken within a round, with their quartiles. MB are 10^6 bytes. Absolute times are the machine's.",
-    `The guest's clock ran ${guestClock.toFixed(3)} times as fast as the host's.`,
+    `The guest's clock ran ${guestClock.toFixed(3)} times as fast as the host's. Load was ${
+      load.toFixed(1)
+    } on ` +
+    `${processors} processors; one is the guest's, and above that the host's row gains on the others.`,
     "Exits: register accesses that the host answers (IDE: ports of the channel; virtio: BAR or window). " +
     "Interrupts and requests: the guest's count.",
     "Copied: bytes that the host's process moved, by byte of the disk, counted at what does it; for the file also " +
