@@ -117,6 +117,8 @@ export interface SentChain {
   readonly ranges: readonly (readonly [number, number])[];
   /** The bytes that it may read. */
   readonly out: Uint8Array;
+  /** Which of the places its bytes are in. */
+  readonly place: number;
 }
 
 /** How descriptors are sent. */
@@ -239,7 +241,7 @@ export function sendChain(
     table: base + 0x200,
     wrong: test.wrong,
   });
-  return { ...sent, out: new Uint8Array(out) };
+  return { ...sent, out: new Uint8Array(out), place: seed % PLACES };
 }
 
 function afterwards(ring: RawDriver, broken: Wrong | null): void {

@@ -19,6 +19,7 @@ import {
   type ChainCase,
   END,
   Flights,
+  PLACES,
   REGIONS,
   sendChain,
   type SentChain,
@@ -253,6 +254,11 @@ class DeviceRun {
       : Math.max(1, test.readable.length + test.writable.length);
     const room = this.#valid ? this.#test.size - this.#flights.slots : this.#test.size;
     if (units > room && test.wrong === null) return;
+    // Nor does it write where another buffer still is.
+    if (this.#flights.all.some(({ place }) => place === this.#sent % PLACES)) {
+      this.#sent++;
+      return;
+    }
     const sent = sendChain(this.#driver, test, this.#sent++, this.#test.indirect);
     this.#writable.push(...sent.ranges);
     if (!sent.valid) this.#valid = false;
