@@ -100,6 +100,11 @@ export function readable(value: number): string {
   });
 }
 
+/** A number at an axis. */
+function tick(value: number): string {
+  return value.toLocaleString("en-US", { maximumSignificantDigits: 6 });
+}
+
 /** The smallest of 1, 2, 5 times a power of ten that gives at most `steps` steps up to `top`. */
 function stepFor(top: number, steps: number): number {
   const power = 10 ** Math.floor(Math.log10(top / steps));
@@ -190,7 +195,7 @@ function drawLines(chart: LineChart, top: number): Drawn {
     for (let y = 0; y <= most; y += step) {
       const height = bottom - y * scale;
       parts.push(path("axis", `M${left} ${at(height)}H${right}`));
-      parts.push(text(left - 8, height + 4, readable(y), "quiet", "end"));
+      parts.push(text(left - 8, height + 4, tick(y), "quiet", "end"));
     }
   }
   let last = -Infinity;
@@ -198,10 +203,10 @@ function drawLines(chart: LineChart, top: number): Drawn {
     // A label has to have room.
     if (place(x) - last < 44) continue;
     last = place(x);
-    parts.push(text(last, bottom + 16, readable(x), "quiet", "middle"));
+    parts.push(text(last, bottom + 16, tick(x), "quiet", "middle"));
   }
   parts.push(text((left + right) / 2, bottom + 33, chart.axis, "quiet", "middle"));
-  const ends: { y: number; label: string }[] = [];
+  const ends: { y: number; label: string; stroke: string }[] = [];
   chart.lines.forEach(({ label, colour, points }, i) => {
     const stroke = colourOf(colour ?? i);
     const d = points.map(({ x, y }, n) =>
@@ -213,14 +218,15 @@ function drawLines(chart: LineChart, top: number): Drawn {
       parts.push(path("curve", `M${at(place(x))} ${low}V${high}`, stroke));
     }
     const end = points.at(-1);
-    if (end !== undefined) ends.push({ y: bottom - end.y.median * scale, label });
+    if (end !== undefined) ends.push({ y: bottom - end.y.median * scale, label, stroke });
   });
   // Labels behind the curves, moved apart where curves end together.
   ends.sort((a, b) => a.y - b.y);
   let free = first;
-  for (const { y, label } of ends) {
+  for (const { y, label, stroke } of ends) {
     const line = Math.max(y, free);
-    parts.push(text(right + 10, line + 4, label, "quiet"));
+    parts.push(path("curve", `M${at(right + 10)} ${at(line)}h12`, stroke));
+    parts.push(text(right + 28, line + 4, label, "quiet"));
     free = line + 15;
   }
   return { parts, height: bottom + 44 - top };

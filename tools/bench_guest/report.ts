@@ -106,9 +106,8 @@ function speedChart(bench: GuestBench, work: WorkName): BarChart {
     bars: bench.rows.map((row) => ({
       label: row.label,
       value: row.overIde[work],
-      text: `${row.overIde[work].median.toFixed(2)}   ${
-        readable(Math.round(row.speed[work].median))
-      }${unit(work)}`,
+      text: row.overIde[work].median.toFixed(2) +
+        ` (${readable(Math.round(row.speed[work].median))}${unit(work)})`,
       colour: colour(row),
     })),
   };
