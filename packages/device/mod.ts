@@ -17,7 +17,7 @@ export {
 export { DeviceState, type DeviceStateOptions } from "./device_state.ts";
 export * from "./features.ts";
 export { QueueDevice, type QueueDeviceInit } from "./queue_device.ts";
-export { BUSY, type ChainHandler, type Handled, HOLD, QueueCounters } from "./queue_server.ts";
+export { BUSY, type Handled, HOLD, QueueCounters } from "./queue_server.ts";
 export { type QueueArea, QueueSetup, type SavedQueue } from "./queue_setup.ts";
 export type { SavedDevice } from "./saved_device.ts";
 export * from "./status.ts";

@@ -2,12 +2,7 @@ import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { ConfigSpace } from "./config_space.ts";
 import type { Activation, Device, SharedMemoryRegion } from "./device.ts";
 import type { FeatureRequirement, FeatureSet } from "./features.ts";
-import {
-  type ChainHandler,
-  type Handled,
-  type QueueCounters,
-  QueueServer,
-} from "./queue_server.ts";
+import { type Handled, type QueueCounters, QueueServer } from "./queue_server.ts";
 
 /** What a device is, before anything runs. */
 export interface QueueDeviceInit {
@@ -49,7 +44,7 @@ export interface QueueDeviceInit {
  * assertEquals(new EntropyDevice().type, 4);
  * ```
  */
-export abstract class QueueDevice implements Device, ChainHandler {
+export abstract class QueueDevice implements Device {
   /** Device type (5). */
   readonly type: number;
   /** Feature bits of the device type that it offers. */
@@ -79,7 +74,13 @@ export abstract class QueueDevice implements Device, ChainHandler {
     this.sharedMemory = init.sharedMemory ?? [];
     const lazy = init.lazyQueues ?? [];
     this.#servers = init.queueSizes.map((_, index) =>
-      new QueueServer(index, this, !lazy.includes(index))
+      new QueueServer(
+        index,
+        this,
+        this.handle,
+        (work) => this.track(work),
+        !lazy.includes(index),
+      )
     );
   }
 
@@ -97,13 +98,6 @@ export abstract class QueueDevice implements Device, ChainHandler {
    * @param queue Index of its queue.
    */
   protected abstract handle(chain: Chain, queue: number): Handled;
-
-  /** Called by the queue's server. */
-  handleChain(chain: Chain, index: number): Handled {
-    const handled = this.handle(chain, index);
-    if (typeof handled === "object") this.track(handled);
-    return handled;
-  }
 
   /**
    * Counts work that goes on in later turns. After a reset no chain is handled before all of it has settled, so that a late

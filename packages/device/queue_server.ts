@@ -1,8 +1,9 @@
 /**
  * The only loop that pops, handles, pushes, flushes and notifies: one server for each queue of every device.
  *
- * Hot path: nothing is allocated for a chain that is handled at once; `handle` is one call site for all devices, which
- * measured flat from one to six of them. bench/device_bench.ts guards it.
+ * Hot path: nothing is allocated for a chain that is handled at once; `handle` is one call site for all devices, and what it
+ * calls is looked up once: a method looked up on an object of one of many classes costs more than calling it.
+ * bench/device_bench.ts guards it.
  */
 import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { defer } from "./defer.ts";
@@ -16,11 +17,8 @@ export const BUSY = true;
 /** What a handler answers: nothing (the chain is used now), a promise (when it resolves), `HOLD` or `BUSY`. */
 export type Handled = void | Promise<void> | typeof HOLD | typeof BUSY;
 
-/** Where chains go. */
-export interface ChainHandler {
-  /** Handles one chain of queue `index`. */
-  handleChain(chain: Chain, index: number): Handled;
-}
+/** What is done with a chain of queue `index`; called as a method of the device. */
+export type HandleChain = (chain: Chain, index: number) => Handled;
 
 /** What one queue did since the device was made. Plain numbers, always counted: a few stores a batch, two a chain. */
 export class QueueCounters {
@@ -51,7 +49,9 @@ export class QueueServer {
   /** What it did. */
   readonly counters: QueueCounters = new QueueCounters();
   readonly #index: number;
-  readonly #handler: ChainHandler;
+  readonly #device: object;
+  readonly #handle: HandleChain;
+  readonly #track: (work: Promise<void>) => void;
   /** Whether chains are handled when the driver kicks; otherwise the device takes them when it has something to say. */
   readonly #eager: boolean;
   #activation: Activation | null = null;
@@ -67,9 +67,21 @@ export class QueueServer {
   readonly #flushLater: () => void;
   readonly #drainLater: () => void;
 
-  constructor(index: number, handler: ChainHandler, eager: boolean) {
+  /**
+   * @param handle A method of the device.
+   * @param track Told of each promise that it returns.
+   */
+  constructor(
+    index: number,
+    device: object,
+    handle: HandleChain,
+    track: (work: Promise<void>) => void,
+    eager: boolean,
+  ) {
     this.#index = index;
-    this.#handler = handler;
+    this.#device = device;
+    this.#handle = handle;
+    this.#track = track;
     this.#eager = eager;
     this.#flushLater = () => {
       this.#flushScheduled = false;
@@ -177,7 +189,8 @@ export class QueueServer {
         this.counters.descriptors += chain.descriptors;
         bytes += chain.readable + chain.writable + DESCRIPTOR_BYTES * chain.descriptors;
         this.#resumed = false;
-        const handled = this.#handler.handleChain(chain, this.#index);
+        const handled = this.#handle.call(this.#device, chain, this.#index);
+        if (typeof handled === "object") this.#track(handled);
         // The handler may have got the device reset.
         if (this.queue !== queue) return;
         if (handled === undefined) {
