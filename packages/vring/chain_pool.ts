@@ -6,6 +6,8 @@ const POOL = ChainOwner.pool;
 const DEVICE = ChainOwner.device;
 /** Sequence numbers count modulo a power of two that keeps them small integers. */
 const SEQUENCES = 0x3fff_ffff;
+/** In place of an index. */
+const FIRST = -1;
 
 /**
  * The chains of one queue: which are free, and, with VIRTIO_F_IN_ORDER, which completed ones wait for earlier ones. Free
@@ -14,7 +16,9 @@ const SEQUENCES = 0x3fff_ffff;
 export class ChainPool {
   /** 1: completions are put in order. */
   ordered = 0;
-  /** All chains, the free ones first; each knows its place here. */
+  /** Kept apart from the others, since where chains are used one at a time no other is needed. */
+  #first: Chain;
+  /** All other chains, the free ones first; each knows its place here. */
   readonly #chains: Chain[] = [];
   #free = 0;
   #popped = 0;
@@ -34,14 +38,13 @@ export class ChainPool {
     this.ordered = inOrder ? 1 : 0;
     this.#slots = slots;
     while (inOrder && this.#order.length < size) this.#order.push(null);
+    this.#first = this.#make(FIRST);
   }
 
   /** A chain for the device. */
   take(): Chain {
-    if (this.#free === 0) this.#make();
-    const free = (this.#free - 1) | 0;
-    this.#free = free;
-    const chain = this.#chains[free]!;
+    let chain = this.#first;
+    if (chain.owner !== POOL) chain = this.#takeOther();
     chain.owner = DEVICE;
     const sequence = this.#popped;
     chain.sequence = sequence;
@@ -50,13 +53,22 @@ export class ChainPool {
     return chain;
   }
 
-  #make(): void {
+  #takeOther(): Chain {
+    const chains = this.#chains;
+    if (this.#free === 0) {
+      const chain = this.#make(chains.length);
+      chains.push(chain);
+      return chain;
+    }
+    this.#free = (this.#free - 1) | 0;
+    return chains[this.#free]!;
+  }
+
+  #make(index: number): Chain {
     const chain = new Chain(this, this.#region);
     chain.slots = this.#slots;
-    chain.index = this.#chains.length;
-    this.#chains.push(chain);
-    this.#move(chain);
-    this.#free = 1;
+    chain.index = index;
+    return chain;
   }
 
   #enqueue(chain: Chain): void {
@@ -66,7 +78,10 @@ export class ChainPool {
   /** Back to the pool: the chain was used. */
   put(chain: Chain): void {
     chain.owner = POOL;
-    // Where chains are used in the order they were taken, or one at a time, it is in its place already.
+    if (chain.index !== FIRST) this.#putOther(chain);
+  }
+
+  #putOther(chain: Chain): void {
     if (chain.index !== this.#free) this.#move(chain);
     this.#free = (this.#free + 1) | 0;
   }
@@ -114,17 +129,22 @@ export class ChainPool {
   /** All chains in flight are nobody's any more; whoever still holds one cannot push it, and it is never reused. */
   abandon(): void {
     const chains = this.#chains;
-    for (let i = this.#free; i < chains.length; i++) {
-      const chain = chains[i]!;
-      chain.owner = ChainOwner.dropped;
-      // A device that goes on with it all the same finds nothing to read and no room to write.
-      chain.begin();
-      chain.reader.begin();
-      chain.writer.begin();
-    }
+    for (let i = this.#free; i < chains.length; i++) drop(chains[i]!);
     chains.length = this.#free;
+    if (this.#first.owner !== POOL) {
+      drop(this.#first);
+      this.#first = this.#make(FIRST);
+    }
     this.#popped = 0;
     this.#oldest = 0;
     this.#waiting = 0;
   }
+}
+
+function drop(chain: Chain): void {
+  chain.owner = ChainOwner.dropped;
+  // A device that goes on with it all the same finds nothing to read and no room to write.
+  chain.begin();
+  chain.reader.begin();
+  chain.writer.begin();
 }
