@@ -142,25 +142,27 @@ Deno.test("5.2.6.2-D6: a discard gives the storage of its range back", async () 
 });
 
 Deno.test("5.2.6.2-D7: write zeroes with unmap gives storage back where the back end says that it can", async () => {
-  await inFolder(async (folder) => {
-    const path = `${folder}/disk`;
-    const backend = FileBackend.open(path, { create: true, size: SIZE });
-    if (!backend.writeZeroesMayUnmap) return await backend.close(); // this host has no holes
-    const driver = await RawDriver.open(new BlkDevice({ backend }));
-    await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: pattern(SIZE, 1) });
-    await driver.request({ type: blk.VIRTIO_BLK_T_FLUSH });
-    const full = (await Deno.stat(path)).blocks!;
-    const zero = async (flags: number): Promise<number> => {
-      const out = ranges({ sector: 256, sectors: 512, flags });
-      const type = blk.VIRTIO_BLK_T_WRITE_ZEROES;
-      assertEquals((await driver.request({ type, out })).status, OK);
+  for (const mode of ["sync", "async"] as const) {
+    await inFolder(async (folder) => {
+      const path = `${folder}/disk`;
+      const backend = FileBackend.open(path, { create: true, size: SIZE, mode });
+      if (!backend.writeZeroesMayUnmap) return await backend.close(); // this host has no holes
+      const driver = await RawDriver.open(new BlkDevice({ backend }));
+      await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: pattern(SIZE, 1) });
       await driver.request({ type: blk.VIRTIO_BLK_T_FLUSH });
-      return (await Deno.stat(path)).blocks!;
-    };
-    assertEquals(await zero(0), full, "without unmap the space is kept");
-    assertEquals(await zero(1), full - 512);
-    await backend.close();
-  });
+      const full = (await Deno.stat(path)).blocks!;
+      const zero = async (flags: number): Promise<number> => {
+        const out = ranges({ sector: 256, sectors: 512, flags });
+        const type = blk.VIRTIO_BLK_T_WRITE_ZEROES;
+        assertEquals((await driver.request({ type, out })).status, OK);
+        await driver.request({ type: blk.VIRTIO_BLK_T_FLUSH });
+        return (await Deno.stat(path)).blocks!;
+      };
+      assertEquals(await zero(0), full, "without unmap the space is kept");
+      assertEquals(await zero(1), full - 512);
+      await backend.close();
+    });
+  }
 });
 
 Deno.test("5.2.6.2-D8: after write zeroes the ranges read as zeroes, with unmap and without, and nothing else changes", async () => {
