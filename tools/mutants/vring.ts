@@ -260,9 +260,9 @@ export const VRING: readonly MutatedFile[] = [
         name: "abandon-leaves-buffers",
         about: "a chain that a reset dropped can still be written through",
         edits: [[
-          `      chain.begin();
-      chain.reader.begin();
-      chain.writer.begin();
+          `  chain.begin();
+  chain.reader.begin();
+  chain.writer.begin();
 `,
           "",
         ]],
