@@ -113,6 +113,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
           "Atomics.store(this.#driverRegion.u16, this.#availIdx, now);",
           "this.#driverRegion.u16[this.#availIdx] = now;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "split-driver-plain-load",
@@ -121,6 +122,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
           "const seen = Atomics.load(this.#deviceRegion.u16, this.#usedIdx);",
           "const seen = this.#deviceRegion.u16[this.#usedIdx]!;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "split-driver-free-counts-one",
@@ -160,6 +162,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
             "needEvent(event, now, added)",
           ],
         ],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "split-driver-batch-counts-one",
@@ -178,6 +181,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         name: "split-driver-interrupts-without-recheck",
         about: "the driver asks for interrupts and does not look again",
         edits: [["return ahead > (this.#eventIdx ? after : 0);", "return ahead < 0;"]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "split-driver-flags-with-event-idx",
@@ -246,6 +250,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
           "Atomics.store(u16, this.#headAt, this.#headFlags);",
           "u16[this.#headAt] = this.#headFlags;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-driver-last-plain-store",
@@ -254,6 +259,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
           "if (this.#lastAt !== this.#headAt) Atomics.store(u16, this.#lastAt, this.#lastFlags);",
           "",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-driver-plain-load",
@@ -262,6 +268,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
           "const word = Atomics.load(words, (at + 3) | 0);",
           "const word = words[(at + 3) | 0]!;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-driver-avail-bit-ignored",
@@ -299,6 +306,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
           "return (used & BOTH) === (this.#usedWrap === 1 ? BOTH : 0);",
           "return (used & BOTH) === 1;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-driver-decision-before-publish",
@@ -315,6 +323,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
             "    const flags",
           ],
         ],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-driver-event-wrap-ignored",

@@ -212,6 +212,7 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
           "return (flags & BOTH) === (this.#availWrap === 1 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED);",
           "return flags < 0;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-arm-wrap-missing",
@@ -311,6 +312,7 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
           "if ((Atomics.load(u16, (flags + (slot << 3)) | 0) & BOTH) !== expected) return false;",
           "if ((u16[(flags + (slot << 3)) | 0]! & BOTH) !== expected) return false;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-last-plain-load",
@@ -319,6 +321,7 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
           "if (seen > 1) Atomics.load(u16, (flags + (last << 3)) | 0);",
           "if (seen > 1) last = 0;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-head-published-early",
@@ -345,6 +348,7 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
           "Atomics.store(this.#ringRegion.i32, (this.#headAt + 3) | 0, this.#headWord);",
           "this.#ringRegion.i32[(this.#headAt + 3) | 0] = this.#headWord;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-decision-before-publish",
@@ -358,6 +362,7 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
           `    const word = Atomics.load(this.#driverRegion.i32, this.#driverEvent);
     Atomics.store(this.#ringRegion.i32, (this.#headAt + 3) | 0, this.#headWord);`,
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "packed-added-counts-chains",

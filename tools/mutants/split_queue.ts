@@ -99,6 +99,7 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
             "needEvent(event, now, added)",
           ],
         ],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "split-flags-before-publish",
@@ -115,6 +116,7 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
     Atomics.store(this.#deviceRegion.u16, this.#usedIdx, now);`,
           ],
         ],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "split-batch-counts-one",
@@ -141,6 +143,7 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
       Atomics.load(this.#driverRegion.u16, this.#availIdx) !== this.#nextAvail;`,
           "    return this.#seenAvail !== this.#nextAvail;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "split-arm-event-stale",
@@ -196,8 +199,11 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
       },
       {
         name: "split-avail-index-not-wrapped",
-        about: "the next available index goes on after 65535",
-        edits: [["this.#nextAvail = (next + 1) & 0xffff;", "this.#nextAvail = next + 1;"]],
+        about: "the next available index goes from 65534 to 0",
+        edits: [[
+          "this.#nextAvail = (next + 1) & 0xffff;",
+          "this.#nextAvail = (next + 1) % 0xffff;",
+        ]],
       },
       {
         name: "split-avail-jump-unchecked",
@@ -250,6 +256,7 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
           "Atomics.store(this.#deviceRegion.u16, this.#usedIdx, now);",
           "this.#deviceRegion.u16[this.#usedIdx] = now;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "split-index-plain-load",
@@ -258,6 +265,7 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
           "const seen = Atomics.load(this.#driverRegion.u16, this.#availIdx);",
           "const seen = this.#driverRegion.u16[this.#availIdx]!;",
         ]],
+        first: ["tests/interleaving/notification_test.ts"],
       },
       {
         name: "split-in-order-not-negotiated",
@@ -271,10 +279,10 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
       },
       {
         name: "split-avail-index-not-wrapped-unusual",
-        about: "after an unusual chain the next available index goes on after 65535",
+        about: "after an unusual chain the next available index goes from 65534 to 0",
         edits: [[
           "this.#nextAvail = (this.#nextAvail + 1) & 0xffff;",
-          "this.#nextAvail = this.#nextAvail + 1;",
+          "this.#nextAvail = (this.#nextAvail + 1) % 0xffff;",
         ]],
       },
       {
