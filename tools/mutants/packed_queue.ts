@@ -61,11 +61,6 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "packed-list-too-long",
-        about: "a list may be longer than the ring",
-        edits: [["if (chain.slots > this.size) {", "if (false) {"]],
-      },
-      {
         name: "packed-table-next-followed",
         about: "a table ends at the first entry without NEXT, which is reserved there",
         edits: [[

@@ -309,7 +309,7 @@ for (const [format, ring] of FORMATS) {
     const device = openQueue(memory, config, features);
     memory.writeU32(high + 0x4000, 0x12345678);
     const buffers = new BufferList().readable(high + 0x4000, 4).writable(high + 0x5000, 4);
-    for (const table of [undefined, high + 0x6000]) {
+    for (const table of [undefined, high + 0x6000, high + 0x6006, high + 0x7fe0]) {
       queue.add(buffers, 70, table);
       queue.publish();
       const chain = device.pop()!;
@@ -320,6 +320,19 @@ for (const [format, ring] of FORMATS) {
       assertEquals([queue.take(), queue.usedLength], [70, 4]);
       assertEquals(memory.readU32(high + 0x5000), 0x9abcdef0);
       memory.writeU32(high + 0x5000, 0);
+    }
+  });
+
+  Deno.test(`${format}: used lengths of 2 GiB and more are taken where there is room for them`, () => {
+    for (const room of [2 ** 31, 2 ** 32 - 1, 2 ** 32]) {
+      for (const length of [2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1]) {
+        const { queue, device } = setup(4);
+        queue.add(new BufferList().writable(0x9000, room), 70);
+        queue.publish();
+        device.use(0, length);
+        if (length > room) assertThrows(() => queue.take(), VirtqueueError);
+        else assertEquals([queue.take(), queue.usedLength], [70, length]);
+      }
     }
   });
 
