@@ -174,12 +174,17 @@ export class BlkDevice extends QueueDevice {
    */
   restore(saved: unknown): void {
     const state = saved as Partial<SavedBlk> | null;
-    if (state?.version !== 1 || typeof state.writeback !== "boolean") {
+    if (
+      state?.version !== 1 || typeof state.writeback !== "boolean" ||
+      typeof state.capacity !== "number"
+    ) {
       throw new TypeError("Cannot restore a block device: its saved state is malformed");
     }
     if (state.capacity !== this.capacity) {
       throw new RangeError(
-        `Cannot restore a block device of ${state.capacity} bytes over one of ${this.capacity}: resize it afterwards`,
+        `Cannot restore a block device of ${
+          String(state.capacity)
+        } bytes over one of ${this.capacity}: resize it afterwards`,
       );
     }
     this.config.view.setUint8(BlkConfigOffset.writeback, state.writeback ? 1 : 0);

@@ -16,22 +16,18 @@ import { BouncePool, PIECE_SIZE } from "./bounce.ts";
 import {
   BlkConfigOffset,
   LIFETIME_SIZE,
-  REQUEST_HEADER_SIZE,
-  SECTOR_SIZE,
   VIRTIO_BLK_ID_BYTES,
   VIRTIO_BLK_S_IOERR,
-  VIRTIO_BLK_S_OK,
   VIRTIO_BLK_S_UNSUPP,
   VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_T_FLUSH,
   VIRTIO_BLK_T_GET_ID,
   VIRTIO_BLK_T_GET_LIFETIME,
-  VIRTIO_BLK_T_IN,
-  VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_SECURE_ERASE,
   VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "./constants.ts";
+import * as constants from "./constants.ts";
 import { Gather } from "./gather.ts";
 import { type LaterHost, LaterRequest } from "./later_request.ts";
 import { writeLifetime } from "./lifetime.ts";
@@ -39,6 +35,11 @@ import { Durability, Negotiated } from "./negotiated.ts";
 import type { BlkSettings } from "./options.ts";
 import { RangeList } from "./ranges.ts";
 import { BlkStats } from "./stats.ts";
+
+// To the compiler names of this module are constants; imported names are looked up at every use. These are used for each
+// request.
+const { REQUEST_HEADER_SIZE, SECTOR_SIZE, VIRTIO_BLK_S_OK, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } =
+  constants;
 
 /** In place of a status: the request is being worked on. */
 export const PENDING = -1;
@@ -107,7 +108,9 @@ export class RequestExecutor implements LaterHost {
     const { view } = reader;
     const type = view.getUint32(at, true);
     // Rounded from 2^53 on, where no sector is.
-    const sector = view.getUint32(at + 8, true) + view.getUint32(at + 12, true) * 0x1_0000_0000;
+    const low = view.getUint32(at + 8, true);
+    const high = view.getUint32(at + 12, true);
+    const sector = high === 0 ? low : low + high * 0x1_0000_0000;
     switch (type) {
       case VIRTIO_BLK_T_IN: {
         const length = chain.writer.remaining;

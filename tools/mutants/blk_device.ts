@@ -131,8 +131,8 @@ export const BLK_DEVICE: readonly MutatedFile[] = [
         name: "blk-sector-high-half-ignored",
         about: "the upper half of the sector is not looked at",
         edits: [[
-          "view.getUint32(at + 8, true) + view.getUint32(at + 12, true) * 0x1_0000_0000;",
-          "view.getUint32(at + 8, true);",
+          "high === 0 ? low : low + high * 0x1_0000_0000;",
+          "low;",
         ]],
       },
       {
