@@ -79,6 +79,7 @@ const tested = await deno([
   "-A",
   "--doc",
   "--parallel",
+  "--preload=tools/same_cases.ts",
   // WebAssembly compiled by the base line compiler only: a guest boots in half the time.
   "--v8-flags=--liftoff-only,--expose-gc",
   `--junit-path=${report}`,

@@ -49,7 +49,8 @@ export function hasQueues(status: number): boolean {
 export function checkSaved(saved: SavedDevice, type: number, queueCount: number): void {
   if (
     saved === null || typeof saved !== "object" || saved.version !== 1 ||
-    !Number.isInteger(saved.status) || typeof saved.accepted !== "bigint" ||
+    !Number.isInteger(saved.type) || !Number.isInteger(saved.status) ||
+    typeof saved.accepted !== "bigint" ||
     saved.accepted < 0n || saved.accepted >= 1n << 128n ||
     typeof saved.configChanged !== "boolean" || !Array.isArray(saved.queues)
   ) {
@@ -57,7 +58,9 @@ export function checkSaved(saved: SavedDevice, type: number, queueCount: number)
   }
   const { status, accepted, queues } = saved;
   if (saved.type !== type) {
-    throw new TypeError(`Cannot restore a device of type ${saved.type} into one of type ${type}`);
+    throw new TypeError(
+      `Cannot restore a device of type ${saved.type} into one of type ${type}`,
+    );
   }
   if (queues.length !== queueCount) {
     throw new RangeError(
