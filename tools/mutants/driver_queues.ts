@@ -220,6 +220,14 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
     file: "packages/vring/driver/packed_driver_queue.ts",
     mutants: [
       {
+        name: "packed-driver-desc-not-negotiated",
+        about: "the device's RING_EVENT_FLAGS_DESC is honoured though EVENT_IDX was not negotiated",
+        edits: [[
+          "if (flags !== RING_EVENT_FLAGS_DESC || !this.#eventIdx) return true;",
+          "if (flags !== RING_EVENT_FLAGS_DESC) return true;",
+        ]],
+      },
+      {
         name: "packed-driver-wrap-not-toggled",
         about: "the driver's wrap counter never changes",
         edits: [["available ^= F_AVAIL | F_USED;", ""]],
