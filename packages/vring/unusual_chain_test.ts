@@ -80,6 +80,7 @@ for (const [format, ring] of FORMATS) {
       const id = driver.send(list, 0x7000 + 3 * lap);
       const chain = queue.pop()!;
       assertEquals([chain.readable, chain.writable, chain.descriptors], [2, 7, descriptors]);
+      assertEquals(chain.count, 4, "pieces in one place, none of them empty");
       assertEquals(chain.reader.u16(), 0x0201);
       const answer = [lap, 2, 3, 4, 5, 6, 7];
       assertEquals(chain.writer.write(new Uint8Array(answer)), 7);
@@ -109,6 +110,12 @@ for (const [format, ring] of FORMATS) {
     const table: RawDescriptor = { address: HIGH + TABLE, length: 32, indirect: true };
     refuses([EMPTY, { address: HIGH + 0x7fff, length: 2 }], [], "no guest memory");
     refuses([EMPTY, { address: 0xffff, length: 2, write: true }], [], "no guest memory");
+    for (const length of [0x8001, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1]) {
+      refuses([{ address: HIGH, length }], [], "no guest memory");
+      refuses([{ address: 0x4000, length: 1 }, { address: HIGH, length }], [], "no guest memory");
+      refuses([table], [{ address: 0x4000, length, write: true }], "no guest memory");
+      refuses([{ address: 0x4000, length }], [], "no guest memory");
+    }
     refuses([{ ...table, address: HIGH + 0x7ff0 }], [], "no guest memory");
     refuses([{ ...table, address: 2 * HIGH + TABLE }], [], "no guest memory");
     for (const length of [1, 8, 17, 40]) refuses([{ ...table, length }], [], "multiple of 16");
