@@ -1,8 +1,9 @@
 /** A block device in memory over a prepared ring: 4 KiB reads, with the serve loop, the checks and the copy. */
 import { BlkDevice } from "@virtio/blk";
 import { MemoryBackend } from "@virtio/blk/memory";
+import { GuestMemory } from "@virtio/memory";
 import { openQueue } from "@virtio/vring";
-import { DATA_SIZE, Prepared, type World } from "./work.ts";
+import { DATA_SIZE, Place, Prepared, type World } from "./work.ts";
 
 /** The work of `blk`. */
 export class BlkWorld implements Pick<World, "refill" | "blk"> {
@@ -11,12 +12,20 @@ export class BlkWorld implements Pick<World, "refill" | "blk"> {
   readonly #batch: number;
   #interrupts = 0;
 
-  constructor(format: "split" | "packed", size: number, batch: number) {
+  /** @param shared Whether guest memory, and the disk, are shared with other threads: copies to and from it cost more. */
+  constructor(format: "split" | "packed", size: number, batch: number, shared = true) {
     this.#batch = batch;
-    this.#prepared = new Prepared({ format, shape: "blk3", size, batch });
+    const make = (bytes: number) => shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+    this.#prepared = new Prepared({
+      format,
+      shape: "blk3",
+      size,
+      batch,
+      memory: new GuestMemory([{ base: 0, buffer: make(Place.end) }]),
+    });
     const { memory, config, features } = this.#prepared;
     this.#device = new BlkDevice({
-      backend: new MemoryBackend(new Uint8Array(new SharedArrayBuffer(64 * DATA_SIZE))),
+      backend: new MemoryBackend(new Uint8Array(make(64 * DATA_SIZE))),
     });
     this.#device.start({
       memory,

@@ -130,17 +130,25 @@ async function measureRing(
 
 function measureBlk(native: Native, format: "split" | "packed", rounds: number): PeerRow[] {
   const ours = new BlkWorld(format, SIZE, BATCH);
+  const unshared = new BlkWorld(format, SIZE, BATCH, false);
   const refilled = new BlkWorld(format, SIZE, BATCH);
   const theirs = native.world(format, "blk3", SIZE, BATCH, false);
   const theirsRefilled = native.world(format, "blk3", SIZE, BATCH, false);
   const samples = alternate([
     block("ours", (n) => ours.blk(n)),
+    block("ours, unshared", (n) => unshared.blk(n)),
     block("our refill", (n) => refilled.refill(n)),
     block("C", (n) => theirs.blk(n)),
     block("C refill", (n) => theirsRefilled.refill(n)),
   ], { ...OPTIONS, rounds });
   return [
-    compare("block device, 4 KiB read from memory", "C", format, deviceOnly(samples, format)),
+    compare("blk 4 KiB read, shared memory", "C", format, deviceOnly(samples, format)),
+    compare(
+      "blk 4 KiB read, unshared memory",
+      "C",
+      format,
+      deviceOnly(samples, format, "ours, unshared"),
+    ),
   ];
 }
 
@@ -153,10 +161,14 @@ function get(samples: Samples, name: string): number[] {
 }
 
 /** Ours and the peer's, without the fake driver's part where that costs anything to speak of. */
-function deviceOnly(samples: Samples, format: "split" | "packed"): [number[], number[]] {
-  if (format === "split") return [get(samples, "ours"), get(samples, "C")];
+function deviceOnly(
+  samples: Samples,
+  format: "split" | "packed",
+  ours = "ours",
+): [number[], number[]] {
+  if (format === "split") return [get(samples, ours), get(samples, "C")];
   return [
-    without(get(samples, "ours"), get(samples, "our refill")),
+    without(get(samples, ours), get(samples, "our refill")),
     without(get(samples, "C"), get(samples, "C refill")),
   ];
 }

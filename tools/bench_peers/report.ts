@@ -30,9 +30,7 @@ export function peersTable(result: PeerResult): string {
 function bar(row: PeerRow) {
   const { median, low, high } = row.ratio;
   return {
-    label: `${row.format}, ${
-      row.what.replace("block device, 4 KiB read from memory", "blk 4 KiB read")
-    }`,
+    label: `${row.format}, ${row.what}`,
     value: row.ratio,
     text: `${median.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})`,
     colour: row.format === "split" ? 0 : 1,
