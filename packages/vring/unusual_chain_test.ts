@@ -111,10 +111,11 @@ for (const [format, ring] of FORMATS) {
     refuses([EMPTY, { address: HIGH + 0x7fff, length: 2 }], [], "no guest memory");
     refuses([EMPTY, { address: 0xffff, length: 2, write: true }], [], "no guest memory");
     for (const length of [0x8001, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1]) {
-      refuses([{ address: HIGH, length }], [], "no guest memory");
+      const long: RawDescriptor = { address: 0x8000, length };
+      refuses([long], [], "no guest memory");
+      refuses([EMPTY, long], [], "no guest memory");
       refuses([{ address: 0x4000, length: 1 }, { address: HIGH, length }], [], "no guest memory");
-      refuses([table], [{ address: 0x4000, length, write: true }], "no guest memory");
-      refuses([{ address: 0x4000, length }], [], "no guest memory");
+      refuses([{ ...table, length: 16 }], [{ ...long, write: true }], "no guest memory");
     }
     refuses([{ ...table, address: HIGH + 0x7ff0 }], [], "no guest memory");
     refuses([{ ...table, address: 2 * HIGH + TABLE }], [], "no guest memory");
