@@ -58,11 +58,16 @@ export class GuestMemory {
   tracker: WriteTracker | null = null;
   /** Whether no region's buffer can be replaced. */
   readonly stable: boolean;
-  /** The region that each piece of the address space was found in last, by the piece's number modulo the table's length. */
+  /**
+   * Where each piece of the address space was found last, by the piece's number modulo the table's length: a region, or the
+   * window of a large one.
+   */
   readonly #found: MemoryRegion[] = [];
   #mask = 0;
+  /** Bits of an address within its piece. */
+  #shift = 12;
   /** Address times this: the number of its piece. A power of two, so exact. */
-  #scale = 1;
+  #scale = 1 / 4096;
 
   /**
    * @param sources The regions in any order; at least one.
@@ -88,7 +93,7 @@ export class GuestMemory {
     this.regions = regions;
     this.stable = regions.every((region) => region.stable);
     const last = regions[regions.length - 1]!;
-    this.#layTable(regions.length === 1 ? 1 : TABLE_LENGTH, last.base + last.size);
+    this.#layTable(last.base + last.size);
   }
 
   /**
@@ -111,7 +116,7 @@ export class GuestMemory {
    * @param length Bytes; a range may not cross a region's end.
    */
   lookup(address: number, length: number): MemoryRegion | null {
-    const region = this.#found[(address * this.#scale) & this.#mask]!;
+    const region = this.#found[(address * this.#scale) & this.#mask]!.whole;
     const offset = address - region.base;
     if (offset >= 0 && offset + length <= region.size) return region;
     return this.#search(address, length);
@@ -130,7 +135,7 @@ export class GuestMemory {
     const offset = address - region.base;
     // Written so that NaN and infinities fail too.
     if (!(offset >= 0 && offset + length <= region.size)) return null;
-    this.#found[(address * this.#scale) & this.#mask] = region;
+    this.#found[(address * this.#scale) & this.#mask] = region.window(address);
     return region;
   }
 
@@ -144,16 +149,40 @@ export class GuestMemory {
     const region = this.lookup(address, length);
     if (region === null) return null;
     const window = region.window(address);
+    this.#found[(address * this.#scale) & this.#mask] = window;
     return address - window.base + length <= window.size ? window : null;
   }
 
+  /**
+   * As `lookupSegment`, for the words of a descriptor: the two halves of the address and the length as signed 32-bit
+   * numbers. Hot path of chains that lie in several regions.
+   *
+   * @param length A negative one stands for 2^31 or more: such a range is in no window.
+   */
+  locate(low: number, high: number, length: number): MemoryRegion | null {
+    const shift = this.#shift;
+    const piece = (low >>> shift) | (high << (32 - shift));
+    const window = this.#found[piece & this.#mask]!;
+    const offset = (low - window.baseLow) | 0;
+    if (
+      high === window.baseHigh && offset >= 0 && length >= 0 &&
+      length <= ((window.size - offset) | 0)
+    ) {
+      return window;
+    }
+    if (length < 0) return null;
+    return this.lookupSegment((low >>> 0) + (high >>> 0) * 0x1_0000_0000, length);
+  }
+
   /** Pieces of the table: as small as lets the table span all memory, but at most 16 MiB, where memory is sparse. */
-  #layTable(length: number, end: number): void {
-    let piece = 4096;
-    while (piece * length < end && piece < 0x100_0000) piece *= 2;
-    this.#scale = 1 / piece;
+  #layTable(end: number): void {
+    const first = this.regions[0]!;
+    const window = first.window(first.base);
+    const length = this.regions.length === 1 && window === first ? 1 : TABLE_LENGTH;
+    while (2 ** this.#shift * length < end && this.#shift < 24) this.#shift++;
+    this.#scale = 1 / 2 ** this.#shift;
     this.#mask = length - 1;
-    for (let i = 0; i < length; i++) this.#found.push(this.regions[0]!);
+    for (let i = 0; i < length; i++) this.#found.push(window);
   }
 
   /**

@@ -136,3 +136,43 @@ Deno.test("GuestMemory refuses regions that make no sense, saying why", () => {
     "growable",
   );
 });
+
+Deno.test("GuestMemory locates by halves of an address what it finds by the whole, window by window", () => {
+  const GIB = 2 ** 30;
+  // Reserved, never touched.
+  const buffer = new SharedArrayBuffer(5 * GIB);
+  const memory = new GuestMemory([
+    { base: 0, buffer: new SharedArrayBuffer(0x8000) },
+    { base: 0x8000, buffer: new SharedArrayBuffer(0x8000) },
+    { base: 3 * GIB, buffer },
+    { base: 0x12_0000_8000, buffer: new SharedArrayBuffer(0x1000) },
+  ]);
+  const offsets = [-1, 0, 1, 0x7fff, 0x8000, 0x1_0000];
+  const bases = [0, 0x8000, 3 * GIB, 4 * GIB, 4.75 * GIB, 8 * GIB, 0x12_0000_8000, 2 ** 52];
+  const lengths = [0, 1, 0x1000, 0x8000, GIB / 2, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1];
+  // Twice: what was found is remembered.
+  for (let pass = 0; pass < 2; pass++) {
+    for (const base of bases) {
+      for (const offset of offsets) {
+        const address = base + offset;
+        if (address < 0) continue;
+        for (const length of lengths) {
+          const region = memory.lookup(address, length);
+          const found = memory.locate(address | 0, Math.floor(address / 2 ** 32) | 0, length | 0);
+          const what = `${length} bytes at 0x${address.toString(16)}`;
+          assertEquals(memory.lookupSegment(address, length) === null, found === null, what);
+          if (found === null) continue;
+          assertEquals(found.whole, region, what);
+          assertEquals(found.base <= address, true, what);
+          assertEquals(address + length <= found.base + found.size, true, what);
+          assertEquals(found.size < 2 ** 31, true, what);
+          assertEquals(found.base - found.baseHigh * 2 ** 32, found.baseLow >>> 0, what);
+        }
+      }
+    }
+  }
+  // Half a GiB is in a window wherever it starts, unless it crosses a multiple of 4 GiB.
+  assertEquals(memory.locate(-GIB / 2, 0, GIB / 2)?.whole, memory.regions[2]);
+  assertEquals(memory.locate(-GIB / 2, 0, GIB / 2 + 1), null);
+  assertEquals(memory.lookup(3.5 * GIB, GIB / 2 + 1), memory.regions[2]);
+});

@@ -79,6 +79,8 @@ export class MemoryRegion {
   declare view: DataView;
   /** Address in this process, where the source gave one. */
   declare readonly address: bigint | null;
+  /** The region that this is a window of; itself, if it is none. */
+  declare readonly whole: MemoryRegion;
   /** Windows of a large region; see `window`. */
   readonly #windows: MemoryRegion[] = [];
   readonly #holder: BufferHolder | null;
@@ -87,10 +89,12 @@ export class MemoryRegion {
   /**
    * Makes the views.
    *
+   * @param whole The region that this is to be a window of.
    * @throws {RangeError} If base, offset or size are not aligned, negative, unsafe or beyond the buffer.
    * @throws {TypeError} If the buffer is growable in place.
    */
-  constructor(source: RegionSource) {
+  constructor(source: RegionSource, whole?: MemoryRegion) {
+    this.whole = whole ?? this;
     const holder = isBuffer(source.buffer) ? null : source.buffer;
     const buffer = isBuffer(source.buffer) ? source.buffer : source.buffer.buffer;
     const growable = (buffer as { growable?: boolean }).growable === true ||
@@ -135,7 +139,7 @@ export class MemoryRegion {
             byteOffset: byteOffset + start,
             size: Math.min(at + WINDOW_SIZE, size, boundary) - start,
             ...(source.address === undefined ? {} : { address: source.address + BigInt(start) }),
-          }),
+          }, this),
         );
       }
     }
@@ -170,7 +174,9 @@ export class MemoryRegion {
   window(address: number): MemoryRegion {
     const windows = this.#windows;
     if (windows.length === 0) return this;
-    return windows[Math.floor(address / WINDOW_STEP) - Math.floor(this.base / WINDOW_STEP)]!;
+    const index = Math.floor(address / WINDOW_STEP) - Math.floor(this.base / WINDOW_STEP);
+    // The end of the region counts as an address in it: an empty range may lie there.
+    return windows[index] ?? windows[windows.length - 1]!;
   }
 
   /**

@@ -161,7 +161,7 @@ export class SplitQueue implements Queue {
       ) {
         const found = (word & F_INDIRECT) !== 0 || count === offsets.length || length <= 0
           ? null
-          : this.#memory.lookupSegment((low >>> 0) + (high >>> 0) * 0x1_0000_0000, length);
+          : this.#memory.locate(low, high, length);
         if (found === null) {
           chain.count = count;
           chain.readableCount = readableCount;
