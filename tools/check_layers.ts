@@ -10,6 +10,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   device: ["memory", "vring"],
   transport: ["memory", "vring", "device"],
   blk: ["memory", "vring", "device"],
+  net: ["memory", "vring", "device"],
   v86: ["memory", "transport"],
 };
 

@@ -196,10 +196,19 @@ export class ChainReader extends Cursor {
    * @returns How many.
    */
   read(into: Uint8Array): number {
-    const length = Math.min(into.length, this.left);
+    return this.readInto(into, 0, into.length);
+  }
+
+  /**
+   * Copies bytes out of guest memory to `into[at...]`, `max` or as many as remain. As `read`, without a view.
+   *
+   * @returns How many.
+   */
+  readInto(into: Uint8Array, at: number, max: number): number {
+    const length = Math.min(max, into.length - at, this.left);
     let done = 0;
     while (this.next(length - done)) {
-      copyOut(this.region!, this.offset, into, done, this.length);
+      copyOut(this.region!, this.offset, into, at + done, this.length);
       done += this.length;
     }
     return length;
@@ -319,11 +328,35 @@ export class ChainWriter extends Cursor {
    * @returns How many.
    */
   write(from: Uint8Array): number {
-    const length = Math.min(from.length, this.left);
+    return this.writeFrom(from, 0, from.length);
+  }
+
+  /**
+   * Copies `from[at...]` into guest memory, `max` bytes or as many as fit. As `write`, without a view.
+   *
+   * @returns How many.
+   */
+  writeFrom(from: Uint8Array, at: number, max: number): number {
+    const length = Math.min(max, from.length - at, this.left);
     let done = 0;
     while (this.next(length - done)) {
-      copyIn(this.region!, this.offset, from, done, this.length);
+      copyIn(this.region!, this.offset, from, at + done, this.length);
       done += this.length;
+    }
+    return length;
+  }
+
+  /**
+   * Copies from another chain, which may lie in another guest's memory: `max` bytes, as many as remain there, or as fit.
+   *
+   * @returns How many.
+   */
+  writeReader(from: ChainReader, max: number): number {
+    const length = Math.min(max, from.remaining, this.left);
+    let done = 0;
+    while (from.next(length - done)) {
+      this.writeFrom(from.region!.bytes, from.offset, from.length);
+      done += from.length;
     }
     return length;
   }
