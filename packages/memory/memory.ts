@@ -1,4 +1,5 @@
 import { AddressError } from "./errors.ts";
+import { makeMemory } from "./copy.ts";
 import { MemoryRegion, type RegionSource } from "./region.ts";
 
 /** Length of the table that remembers where addresses were found; a power of two. */
@@ -97,16 +98,17 @@ export class GuestMemory {
   }
 
   /**
-   * Memory of one region over a new SharedArrayBuffer.
+   * Memory of one region over a new SharedArrayBuffer, that of a `WebAssembly.Memory` if there are any, since from and to
+   * that copies are fastest.
    *
    * @param size Bytes; a multiple of 8.
    * @param base Guest-physical address of the first byte.
    */
   static allocate(size: number, base = 0): GuestMemory {
-    const buffer = typeof SharedArrayBuffer === "undefined"
-      ? new ArrayBuffer(size)
-      : new SharedArrayBuffer(size);
-    return new GuestMemory([{ base, buffer }]);
+    const shared = typeof SharedArrayBuffer !== "undefined";
+    const buffer = makeMemory(size, shared)?.buffer ??
+      (shared ? new SharedArrayBuffer(size) : new ArrayBuffer(size));
+    return new GuestMemory([{ base, buffer, size }]);
   }
 
   /**
@@ -217,7 +219,7 @@ export class GuestMemory {
       const region = this.find(address + done, 1);
       const offset = address + done - region.base;
       const length = Math.min(region.size - offset, into.length - done);
-      into.set(region.bytes.subarray(offset, offset + length), done);
+      region.copyTo(offset, into, done, length);
       done += length;
     }
   }
@@ -234,7 +236,7 @@ export class GuestMemory {
       const region = this.find(address + done, 1);
       const offset = address + done - region.base;
       const length = Math.min(region.size - offset, from.length - done);
-      region.bytes.set(from.subarray(done, done + length), offset);
+      region.copyFrom(offset, from, done, length);
       done += length;
     }
     this.tracker?.mark(address, from.length);

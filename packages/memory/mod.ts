@@ -14,6 +14,7 @@
  *
  * @module
  */
+export { allocateBytes } from "./copy.ts";
 export { AddressError } from "./errors.ts";
 export { type BufferHolder, MemoryRegion, type RegionSource } from "./region.ts";
 export { GuestMemory, type SharedMemory, type SharedRegion, type WriteTracker } from "./memory.ts";

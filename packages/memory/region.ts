@@ -5,6 +5,8 @@
  * ordinary data fields, so an access costs the same whatever kind of buffer stands behind them.
  */
 
+import { copyBetween, ownerOf, Peer, register } from "./copy.ts";
+
 /** Something whose `buffer` may become another object, such as a `WebAssembly.Memory` that grows. */
 export interface BufferHolder {
   /** The buffer as it is now. */
@@ -37,6 +39,13 @@ const WINDOW_STEP = 0x4000_0000;
 const HIGH = 0x1_0000_0000;
 
 let made = 0;
+
+/** Up to this many bytes a loop is the fastest copy. */
+const LOOP_LIMIT = 16;
+/** Up to this many where no memory of WebAssembly is on both sides: below, `set(subarray)` costs more. */
+const PLAIN_LOOP_LIMIT = 64;
+/** Views for which a region remembers how to copy; a power of two. */
+const PEERS = 8;
 
 // Ring indexes are accessed through Uint16Array (the only way to use Atomics on them), and virtio 1.x is little-endian.
 if (new Uint8Array(new Uint16Array([1]).buffer)[0] !== 1) {
@@ -85,6 +94,12 @@ export class MemoryRegion {
   readonly #windows: MemoryRegion[] = [];
   readonly #holder: BufferHolder | null;
   readonly #byteOffset: number;
+  /** The memory of WebAssembly behind the bytes. */
+  readonly #memory: WebAssembly.Memory | null = null;
+  readonly #peers: Peer[] = [];
+  #nextPeer = 0;
+  /** The last view with which copies are plain. */
+  #plain: Uint8Array | null = null;
 
   /**
    * Makes the views.
@@ -156,6 +171,12 @@ export class MemoryRegion {
     this.u16 = new Uint16Array(buffer, byteOffset, size / 2);
     this.i32 = new Int32Array(buffer, byteOffset, size / 4);
     this.view = new DataView(buffer, byteOffset, size);
+    if (typeof WebAssembly !== "undefined" && holder instanceof WebAssembly.Memory) {
+      register(holder);
+      this.#memory = holder;
+    } else if (holder === null) {
+      this.#memory = ownerOf(this.bytes);
+    }
   }
 
   /** Offset of the region's first byte in its buffer. */
@@ -188,6 +209,7 @@ export class MemoryRegion {
     if (this.#holder === null) return false;
     const buffer = this.#holder.buffer;
     if (buffer === this.bytes.buffer) return false;
+    if (this.#memory !== null) register(this.#memory);
     for (const window of this.#windows) window.refresh();
     this.bytes = new Uint8Array(buffer, this.#byteOffset, this.size);
     this.u16 = new Uint16Array(buffer, this.#byteOffset, this.size / 2);
@@ -195,4 +217,95 @@ export class MemoryRegion {
     this.view = new DataView(buffer, this.#byteOffset, this.size);
     return true;
   }
+
+  /**
+   * Copies bytes of the region to `into[at...]`. Allocates nothing if the region and `into` are memory of WebAssembly
+   * (`GuestMemory.allocate`, `allocateBytes`, a `WebAssembly.Memory`) and `into` is one of a few views that are used again
+   * and again, nor if the copy is short. Where the ranges overlap, what is written is not defined.
+   *
+   * @throws {RangeError} If a range is not within its side; nothing is copied then.
+   */
+  copyTo(offset: number, into: Uint8Array, at: number, length: number): void {
+    checkCopy(offset, this.size, at, into.length, length);
+    const { bytes } = this;
+    if (length > LOOP_LIMIT) {
+      const peer = this.#peer(into);
+      if (peer !== null) {
+        peer.out((this.#byteOffset + offset) | 0, (peer.start + at) | 0, length | 0);
+        return;
+      }
+      if (length > PLAIN_LOOP_LIMIT) {
+        into.set(bytes.subarray(offset, offset + length), at);
+        return;
+      }
+    }
+    copyShort(bytes, offset, into, at, length);
+  }
+
+  /**
+   * Copies `from[at...]` into the region, as `copyTo` does the other way round. The tracker of the memory is not told.
+   *
+   * @throws {RangeError} If a range is not within its side; nothing is copied then.
+   */
+  copyFrom(offset: number, from: Uint8Array, at: number, length: number): void {
+    checkCopy(offset, this.size, at, from.length, length);
+    const { bytes } = this;
+    if (length > LOOP_LIMIT) {
+      const peer = this.#peer(from);
+      if (peer !== null) {
+        peer.in((peer.start + at) | 0, (this.#byteOffset + offset) | 0, length | 0);
+        return;
+      }
+      if (length > PLAIN_LOOP_LIMIT) {
+        bytes.set(
+          at === 0 && length === from.length ? from : from.subarray(at, at + length),
+          offset,
+        );
+        return;
+      }
+    }
+    copyShort(from, at, bytes, offset, length);
+  }
+
+  #peer(bytes: Uint8Array): Peer | null {
+    const peers = this.#peers;
+    for (let i = 0; i < peers.length; i++) {
+      const peer = peers[i]!;
+      if (peer.bytes === bytes) return peer;
+    }
+    return this.#memory === null || this.#plain === bytes ? null : this.#meet(bytes, this.#memory);
+  }
+
+  #meet(bytes: Uint8Array, memory: WebAssembly.Memory): Peer | null {
+    const other = ownerOf(bytes);
+    const out = other === null ? null : copyBetween(memory, other);
+    const into = other === null ? null : copyBetween(other, memory);
+    if (out === null || into === null) {
+      this.#plain = bytes;
+      return null;
+    }
+    const peer = new Peer(bytes, out, into);
+    this.#peers[this.#nextPeer] = peer;
+    this.#nextPeer = (this.#nextPeer + 1) & (PEERS - 1);
+    return peer;
+  }
+}
+
+/** Written so that NaN fails too. */
+function checkCopy(offset: number, size: number, at: number, room: number, length: number): void {
+  if (!(length >= 0 && offset >= 0 && length <= size - offset && at >= 0 && length <= room - at)) {
+    throw new RangeError(
+      `Cannot copy ${length} bytes between offset ${offset} of a region of ${size} and offset ${at} of ${room}`,
+    );
+  }
+}
+
+function copyShort(
+  from: Uint8Array,
+  fromAt: number,
+  to: Uint8Array,
+  toAt: number,
+  length: number,
+): void {
+  for (let i = 0; i < length; i++) to[toAt + i] = from[fromAt + i]!;
 }

@@ -3,8 +3,6 @@ import type { Chain } from "./chain.ts";
 
 /** Longest structure that `struct` hands out: device headers are shorter than this. */
 const SCRATCH_SIZE = 256;
-/** Below this a byte loop beats `set(subarray)`, which costs about 40 ns before it copies anything. */
-const LOOP_LIMIT = 64;
 
 /**
  * What both cursors share: a place in a part of a chain. It does not know the direction; the two classes below do, and a
@@ -159,7 +157,7 @@ export class ChainReader extends Cursor {
     }
     let done = 0;
     while (this.next(length - done)) {
-      copyOut(this.region!, this.offset, this.#scratch, done, this.length);
+      this.region!.copyTo(this.offset, this.#scratch, done, this.length);
       done += this.length;
     }
     this.view = this.#scratchView;
@@ -208,7 +206,7 @@ export class ChainReader extends Cursor {
     const length = Math.min(max, into.length - at, this.left);
     let done = 0;
     while (this.next(length - done)) {
-      copyOut(this.region!, this.offset, into, at + done, this.length);
+      this.region!.copyTo(this.offset, into, at + done, this.length);
       done += this.length;
     }
     return length;
@@ -283,7 +281,7 @@ export class ChainWriter extends Cursor {
     let within = this.#tailWithin;
     for (let segment = this.#tailSegment; done < from.length; segment++) {
       const length = chain.lengths[segment]! - within;
-      copyIn(chain.regions[segment]!, chain.offsets[segment]! + within, from, done, length);
+      chain.regions[segment]!.copyFrom(chain.offsets[segment]! + within, from, done, length);
       done += length;
       within = 0;
     }
@@ -340,7 +338,7 @@ export class ChainWriter extends Cursor {
     const length = Math.min(max, from.length - at, this.left);
     let done = 0;
     while (this.next(length - done)) {
-      copyIn(this.region!, this.offset, from, at + done, this.length);
+      this.region!.copyFrom(this.offset, from, at + done, this.length);
       done += this.length;
     }
     return length;
@@ -370,35 +368,5 @@ export class ChainWriter extends Cursor {
       done += this.length;
     }
     return count;
-  }
-}
-
-function copyOut(
-  region: MemoryRegion,
-  offset: number,
-  into: Uint8Array,
-  at: number,
-  length: number,
-): void {
-  const bytes = region.bytes;
-  if (length <= LOOP_LIMIT) {
-    for (let i = 0; i < length; i++) into[at + i] = bytes[offset + i]!;
-  } else {
-    into.set(bytes.subarray(offset, offset + length), at);
-  }
-}
-
-function copyIn(
-  region: MemoryRegion,
-  offset: number,
-  from: Uint8Array,
-  at: number,
-  length: number,
-): void {
-  const bytes = region.bytes;
-  if (length <= LOOP_LIMIT) {
-    for (let i = 0; i < length; i++) bytes[offset + i] = from[at + i]!;
-  } else {
-    bytes.set(at === 0 && length === from.length ? from : from.subarray(at, at + length), offset);
   }
 }

@@ -9,7 +9,7 @@ import { assert, assertEquals } from "@std/assert";
 import { BlkDevice } from "@virtio/blk";
 import { MemoryBackend } from "@virtio/blk/memory";
 import { DeviceState, QueueDevice } from "@virtio/device";
-import { GuestMemory } from "@virtio/memory";
+import { allocateBytes, GuestMemory } from "@virtio/memory";
 import {
   type Chain,
   VIRTIO_F_EVENT_IDX,
@@ -190,5 +190,22 @@ for (const [format, ring] of [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]] a
       },
     }, 0);
     assert(bytes > CLEAN, `only ${bytes} bytes a request were seen`);
+  });
+}
+
+for (const shared of [false, true]) {
+  Deno.test(`0 bytes are allocated for a copy of any length: ${shared ? "shared" : "unshared"}`, () => {
+    const region = GuestMemory.allocate(Place.end).find(0, Place.end);
+    const frames = Array.from({ length: 4 }, () => allocateBytes(65536, shared));
+    const bytes = bytesPerRequest({
+      batch: () => {
+        for (let i = 0; i < BATCH; i++) {
+          const frame = frames[i & 3]!;
+          region.copyTo(61 * i, frame, i, 15 * i);
+          region.copyFrom(64 * i, frame, 3 * i, 1023 * i);
+        }
+      },
+    });
+    assert(bytes <= CLEAN, `${bytes} bytes a copy`);
   });
 }
