@@ -685,6 +685,25 @@ Deno.test("device: what the embedder says shows in the configuration", () => {
   assert(bit(blk.VIRTIO_BLK_F_TOPOLOGY) && !bit(blk.VIRTIO_BLK_F_MQ) && !bit(blk.VIRTIO_BLK_F_RO));
 });
 
+Deno.test("device: writeback is the driver's to write with CONFIG_WCE only, one byte of 0 or 1", async () => {
+  const { FLUSH, CONFIG_WCE } = {
+    FLUSH: blk.VIRTIO_BLK_F_FLUSH,
+    CONFIG_WCE: blk.VIRTIO_BLK_F_CONFIG_WCE,
+  };
+  for (const wanted of [FLUSH, FLUSH | CONFIG_WCE]) {
+    const device = new BlkDevice({ backend: new MemoryBackend(SIZE) });
+    const { transport } = await RawDriver.open(device, { wanted });
+    const at = blk.BlkConfigOffset.writeback;
+    assertEquals(transport.readConfig(at, 1), 1);
+    for (const value of [2, 0x80, 0xff]) transport.writeConfig(at, 1, value);
+    transport.writeConfig(at, 2, 0);
+    transport.writeConfig(at - 1, 2, 0);
+    assertEquals(transport.readConfig(at, 1), 1);
+    transport.writeConfig(at, 1, 0);
+    assertEquals(transport.readConfig(at, 1), wanted === FLUSH ? 1 : 0);
+  }
+});
+
 Deno.test("device: a saved device goes on in a fresh one, in the cache mode that the driver chose", async () => {
   const bytes = pattern(SIZE, 1);
   const device = new BlkDevice({ backend: new MemoryBackend(bytes) });

@@ -385,6 +385,12 @@ Deno.test("driver: honours size_max and seg_max", async () => {
     assertEquals(shapes.length, 5);
     // Data segments, and the status.
     assert(shapes.every(([segments, longest]) => segments <= 5 && longest <= 1000));
+    // Who uses the queue by itself is told.
+    assertThrows(
+      () => driver.queues[0]!.submit(blk.VIRTIO_BLK_T_IN, 0, 0x1000, 4096),
+      RangeError,
+      "at most 4 segments",
+    );
     await driver.close();
   }
 });

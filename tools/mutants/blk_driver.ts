@@ -30,6 +30,7 @@ export const BLK_DRIVER: readonly MutatedFile[] = [
         name: "blk-driver-slot-not-freed",
         about: "the slot of an answered request stays taken",
         edits: [["      this.#free[this.#freeCount++] = slot;\n      note", "      note"]],
+        hangs: true,
       },
       {
         name: "blk-driver-sleeps-on-work",

@@ -302,6 +302,18 @@ Deno.test("MMIO: QueueReset and QueueReady know 0 and 1 only", () => {
   assertEquals(bench.take(0), 1);
 });
 
+Deno.test("MMIO: QueueReady makes a queue ready by a 1 only", () => {
+  const bench = new MmioBench();
+  bench.negotiate();
+  bench.write(reg.VIRTIO_MMIO_QUEUE_SEL, 0);
+  for (const value of [2, 3, 0xffff_ffff]) {
+    bench.write(reg.VIRTIO_MMIO_QUEUE_READY, value);
+    assertEquals(bench.read(reg.VIRTIO_MMIO_QUEUE_READY), 0);
+  }
+  bench.write(reg.VIRTIO_MMIO_QUEUE_READY, 1);
+  assertEquals(bench.read(reg.VIRTIO_MMIO_QUEUE_READY), 1);
+});
+
 Deno.test("MMIO: QueueReset without VIRTIO_F_RING_RESET does nothing", () => {
   const bench = new MmioBench();
   bench.start();

@@ -251,6 +251,26 @@ for (const [format, ring] of FORMATS) {
     }
   });
 
+  if (format === "split") {
+    Deno.test("split: a used index that jumps ahead of what is in flight is not believed at all", () => {
+      const { queue, device } = setup(8);
+      queue.add(list(4), 70);
+      queue.publish();
+      device.use(0, 4, 2);
+      assertThrows(() => queue.take(), VirtqueueError, "jumped ahead by 2 with 1 buffers");
+      assertEquals(queue.inFlight, 1);
+    });
+
+    Deno.test("split: in order, an entry stands for no more buffers than the used index says", () => {
+      const { queue, device } = setup(8, VIRTIO_F_IN_ORDER);
+      for (let i = 0; i < 3; i++) queue.add(list(4), 70 + i);
+      queue.publish();
+      device.use(2, 4, 2);
+      assertThrows(() => queue.take(), VirtqueueError, "out of order");
+      assertEquals(queue.inFlight, 3);
+    });
+  }
+
   Deno.test(`${format}: interrupts are asked for where the driver is, and from the given buffer on`, () => {
     const features = ring | VIRTIO_F_EVENT_IDX;
     const memory = GuestMemory.allocate(0x10000);
