@@ -11,11 +11,13 @@ const ALLOWED: Record<string, readonly string[]> = {
   transport: ["memory", "vring", "device"],
   blk: ["memory", "vring", "device"],
   net: ["memory", "vring", "device"],
+  console: ["memory", "vring", "device"],
   v86: ["memory", "transport"],
 };
 
-/** Files of packages that may touch `Deno`: the back end that is a file of the operating system. */
-const DENO_FILES = /^packages\/blk\/backends\/file(_[a-z]+)?\.ts$/;
+/** Files of packages that may touch `Deno`: back ends that are files, sockets or terminals of the operating system. */
+const DENO_FILES =
+  /^packages\/(blk\/backends\/file|console\/backends\/(file|unix|terminal))(_[a-z]+)?\.ts$/;
 
 async function* sources(folder: string): AsyncGenerator<string> {
   for await (const entry of Deno.readDir(folder)) {

@@ -1,3 +1,11 @@
+/** A range of a configuration space. */
+export interface ConfigRange {
+  /** First byte. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
 /**
  * The device-specific configuration space (virtio 1.4, 2.5): little-endian bytes, a generation that changes with them, and
  * the one place that knows what an access of some width at some offset means.
@@ -11,6 +19,7 @@ export class ConfigSpace {
   /** The same bytes. */
   readonly view: DataView;
   readonly #onWrite: ((offset: number, bytes: Uint8Array) => boolean) | null;
+  readonly #anytime: ConfigRange | null;
   #generation = 0;
   #listener: (() => void) | null = null;
   /** While held: the bytes as they will be. */
@@ -21,11 +30,25 @@ export class ConfigSpace {
    * @param size Bytes.
    * @param onWrite Asked about each write of the driver, with the offset and the bytes that it wants there; true takes them.
    * Without it the space is read-only to the driver.
+   * @param anytime What the driver may write at any time: before FEATURES_OK, and while suspended (5.3.5.1); nothing unless
+   * given.
    */
-  constructor(size: number, onWrite?: (offset: number, bytes: Uint8Array) => boolean) {
+  constructor(
+    size: number,
+    onWrite?: (offset: number, bytes: Uint8Array) => boolean,
+    anytime?: ConfigRange,
+  ) {
     this.bytes = new Uint8Array(size);
     this.view = new DataView(this.bytes.buffer);
     this.#onWrite = onWrite ?? null;
+    this.#anytime = anytime ?? null;
+  }
+
+  /** Whether the driver may write there even if the device is not set up. Called by `DeviceState`. */
+  writableAnytime(offset: number, size: number): boolean {
+    const range = this.#anytime;
+    return range !== null && offset >= range.offset &&
+      offset + size <= range.offset + range.length;
   }
 
   /** Changes whenever the device changes the bytes (2.5, 4.1.4.3.1, 4.2.2.1). 32 bits; transports may show fewer. */

@@ -72,3 +72,16 @@ Deno.test("config space: while it is held, changes of the device wait", () => {
   config.update((view) => view.setUint32(0, 5, true));
   assertEquals([config.read(0, 4), told], [5, 1]);
 });
+
+Deno.test("config space: only a write that lies in the given range as a whole is for any time", () => {
+  const config = new ConfigSpace(12, () => true, { offset: 4, length: 4 });
+  for (const [offset, size] of [[4, 4], [4, 1], [7, 1], [6, 2]] as const) {
+    assert(config.writableAnytime(offset, size), `${size} at ${offset}`);
+  }
+  for (
+    const [offset, size] of [[3, 1], [3, 2], [8, 1], [7, 2], [6, 4], [-1, 4], [NaN, 1]] as const
+  ) {
+    assert(!config.writableAnytime(offset, size), `${size} at ${offset}`);
+  }
+  assert(!new ConfigSpace(12, () => true).writableAnytime(4, 4));
+});

@@ -264,12 +264,18 @@ export class DeviceState {
     return this.device.config.read(offset, size);
   }
 
-  /** The driver writes the device's configuration. Ignored before FEATURES_OK (3.1.1) and while suspended (3.4.2). */
+  /**
+   * The driver writes the device's configuration. Ignored before FEATURES_OK (3.1.1) and while suspended (3.4.2), but where
+   * the device type has a field for any time (5.3.5.1).
+   */
   writeConfig(offset: number, size: 1 | 2 | 4, value: number): void {
-    if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) return;
-    if ((this.#status & VIRTIO_STATUS_SUSPEND) !== 0 || this.#resetting !== null) return;
+    const { config } = this.device;
+    if (!config.writableAnytime(offset, size)) {
+      if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) return;
+      if ((this.#status & VIRTIO_STATUS_SUSPEND) !== 0 || this.#resetting !== null) return;
+    }
     try {
-      this.device.config.write(offset, size, value);
+      config.write(offset, size, value);
     } catch (error) {
       this.fail(error);
     }

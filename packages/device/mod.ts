@@ -6,7 +6,7 @@
  *
  * @module
  */
-export { ConfigSpace } from "./config_space.ts";
+export { type ConfigRange, ConfigSpace } from "./config_space.ts";
 export {
   type Activation,
   type Device,
