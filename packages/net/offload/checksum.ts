@@ -58,6 +58,50 @@ export function sumBytes(view: DataView, from: number, to: number): number {
   return ((sum & 0xff) << 8) | (sum >>> 8);
 }
 
+/**
+ * Copies bytes and sums them on the way, which is faster than doing one after the other, and allocates nothing.
+ *
+ * @returns The partial sum of the bytes.
+ * @throws {RangeError} If they are not all in `source`, or do not fit into `target`.
+ */
+export function copyAndSum(
+  source: DataView,
+  from: number,
+  target: DataView,
+  to: number,
+  length: number,
+): number {
+  let sum = 0;
+  let done = 0;
+  while (length - done >= 8) {
+    // As in `sumBytes`: pieces in which the halves cannot overflow.
+    const stop = length - done > 0x1_0000 ? done + 0x1_0000 : length - ((length - done) & 7);
+    let high = 0;
+    let low = 0;
+    for (; done < stop; done += 8) {
+      const a = source.getInt32(from + done, true);
+      const b = source.getInt32(from + done + 4, true);
+      target.setInt32(to + done, a, true);
+      target.setInt32(to + done + 4, b, true);
+      high = (high + (a >>> 16) + (b >>> 16)) | 0;
+      low = (low + (a & 0xffff) + (b & 0xffff)) | 0;
+    }
+    sum += high + low;
+  }
+  for (; length - done >= 2; done += 2) {
+    const word = source.getUint16(from + done, true);
+    target.setUint16(to + done, word, true);
+    sum += word;
+  }
+  if (done < length) {
+    const byte = source.getUint8(from + done);
+    target.setUint8(to + done, byte);
+    sum += byte;
+  }
+  const folded = fold(sum);
+  return ((folded & 0xff) << 8) | (folded >>> 8);
+}
+
 /** The checksum to be written for a partial sum: its ones' complement. */
 export function finish(sum: number): number {
   return ~sum & 0xffff;
