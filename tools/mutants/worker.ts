@@ -76,7 +76,7 @@ export class MutantWorker {
     await Deno.writeTextFile(`${this.#root}/${file}`, mutate(mutant, original));
     try {
       for (const path of orderFor(file, mutant.first ?? [], [...times.keys()])) {
-        const run = await this.run(path, 10_000 + 4000 * (times.get(path) ?? 1));
+        const run = await this.run(path, 10_000 + 4000 * secondsOf(path, times));
         if (run.end === "passed") continue;
         if (run.end === "failed") {
           if (/could not be parsed|SyntaxError/.test(run.output)) {
@@ -137,6 +137,12 @@ export class MutantWorker {
     }
     return problems;
   }
+}
+
+/** Of a part of the suite, or, for a file that is looked at first, of the part that it belongs to. */
+function secondsOf(path: string, times: ReadonlyMap<string, number>): number {
+  const part = [...times.keys()].find((each) => path === each || path.startsWith(`${each}/`));
+  return part === undefined ? 10 : times.get(part)!;
 }
 
 function firstError(output: string): string {
