@@ -1,7 +1,7 @@
 /** A block device in memory over a prepared ring: 4 KiB reads, with the serve loop, the checks and the copy. */
 import { BlkDevice } from "@virtio/blk";
 import { MemoryBackend } from "@virtio/blk/memory";
-import { GuestMemory } from "@virtio/memory";
+import { allocateBytes, GuestMemory } from "@virtio/memory";
 import { openQueue } from "@virtio/vring";
 import { DATA_SIZE, Place, Prepared, type World } from "./work.ts";
 
@@ -15,17 +15,16 @@ export class BlkWorld implements Pick<World, "refill" | "blk"> {
   /** @param shared Whether guest memory, and the disk, are shared with other threads: copies to and from it cost more. */
   constructor(format: "split" | "packed", size: number, batch: number, shared = true) {
     this.#batch = batch;
-    const make = (bytes: number) => shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
     this.#prepared = new Prepared({
       format,
       shape: "blk3",
       size,
       batch,
-      memory: new GuestMemory([{ base: 0, buffer: make(Place.end) }]),
+      memory: new GuestMemory([{ base: 0, buffer: allocateBytes(Place.end, shared).buffer }]),
     });
     const { memory, config, features } = this.#prepared;
     this.#device = new BlkDevice({
-      backend: new MemoryBackend(new Uint8Array(make(64 * DATA_SIZE))),
+      backend: new MemoryBackend(allocateBytes(64 * DATA_SIZE, shared)),
     });
     this.#device.start({
       memory,

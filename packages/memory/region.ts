@@ -90,12 +90,12 @@ export class MemoryRegion {
   declare readonly address: bigint | null;
   /** The region that this is a window of; itself, if it is none. */
   declare readonly whole: MemoryRegion;
+  /** The memory of WebAssembly that the bytes are in, or null. */
+  declare readonly memory: WebAssembly.Memory | null;
   /** Windows of a large region; see `window`. */
   readonly #windows: MemoryRegion[] = [];
   readonly #holder: BufferHolder | null;
   readonly #byteOffset: number;
-  /** The memory of WebAssembly behind the bytes. */
-  readonly #memory: WebAssembly.Memory | null = null;
   readonly #peers: Peer[] = [];
   #nextPeer = 0;
   /** The last view with which copies are plain. */
@@ -173,9 +173,9 @@ export class MemoryRegion {
     this.view = new DataView(buffer, byteOffset, size);
     if (typeof WebAssembly !== "undefined" && holder instanceof WebAssembly.Memory) {
       register(holder);
-      this.#memory = holder;
-    } else if (holder === null) {
-      this.#memory = ownerOf(this.bytes);
+      this.memory = holder;
+    } else {
+      this.memory = holder === null ? ownerOf(this.bytes) : null;
     }
   }
 
@@ -209,7 +209,7 @@ export class MemoryRegion {
     if (this.#holder === null) return false;
     const buffer = this.#holder.buffer;
     if (buffer === this.bytes.buffer) return false;
-    if (this.#memory !== null) register(this.#memory);
+    if (this.memory !== null) register(this.memory);
     for (const window of this.#windows) window.refresh();
     this.bytes = new Uint8Array(buffer, this.#byteOffset, this.size);
     this.u16 = new Uint16Array(buffer, this.#byteOffset, this.size / 2);
@@ -267,13 +267,18 @@ export class MemoryRegion {
     copyShort(from, at, bytes, offset, length);
   }
 
+  /** Whether copies to and from a view allocate nothing, of whatever length they are. */
+  copiesFast(bytes: Uint8Array): boolean {
+    return this.#peer(bytes) !== null;
+  }
+
   #peer(bytes: Uint8Array): Peer | null {
     const peers = this.#peers;
     for (let i = 0; i < peers.length; i++) {
       const peer = peers[i]!;
       if (peer.bytes === bytes) return peer;
     }
-    return this.#memory === null || this.#plain === bytes ? null : this.#meet(bytes, this.#memory);
+    return this.memory === null || this.#plain === bytes ? null : this.#meet(bytes, this.memory);
   }
 
   #meet(bytes: Uint8Array, memory: WebAssembly.Memory): Peer | null {
