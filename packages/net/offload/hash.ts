@@ -5,23 +5,23 @@
 import { type FrameLayout, IPPROTO_TCP, IPPROTO_UDP } from "./parse.ts";
 
 /** Hash type: addresses of IPv4 (5.1.9.4.3.1). */
-export const VIRTIO_NET_HASH_TYPE_IPv4 = 1 << 0;
+export const VIRTIO_NET_HASH_TYPE_IPv4: number = 1 << 0;
 /** Hash type: addresses and ports of TCP over IPv4 (5.1.9.4.3.1). */
-export const VIRTIO_NET_HASH_TYPE_TCPv4 = 1 << 1;
+export const VIRTIO_NET_HASH_TYPE_TCPv4: number = 1 << 1;
 /** Hash type: addresses and ports of UDP over IPv4 (5.1.9.4.3.1). */
-export const VIRTIO_NET_HASH_TYPE_UDPv4 = 1 << 2;
+export const VIRTIO_NET_HASH_TYPE_UDPv4: number = 1 << 2;
 /** Hash type: addresses of IPv6 (5.1.9.4.3.1). */
-export const VIRTIO_NET_HASH_TYPE_IPv6 = 1 << 3;
+export const VIRTIO_NET_HASH_TYPE_IPv6: number = 1 << 3;
 /** Hash type: addresses and ports of TCP over IPv6 (5.1.9.4.3.1). */
-export const VIRTIO_NET_HASH_TYPE_TCPv6 = 1 << 4;
+export const VIRTIO_NET_HASH_TYPE_TCPv6: number = 1 << 4;
 /** Hash type: addresses and ports of UDP over IPv6 (5.1.9.4.3.1). */
-export const VIRTIO_NET_HASH_TYPE_UDPv6 = 1 << 5;
+export const VIRTIO_NET_HASH_TYPE_UDPv6: number = 1 << 5;
 /** Hash type: addresses of IPv6 with extension headers, home addresses first (5.1.9.4.3.1). */
-export const VIRTIO_NET_HASH_TYPE_IP_EX = 1 << 6;
+export const VIRTIO_NET_HASH_TYPE_IP_EX: number = 1 << 6;
 /** Hash type: the same with the ports of TCP (5.1.9.4.3.1). */
-export const VIRTIO_NET_HASH_TYPE_TCP_EX = 1 << 7;
+export const VIRTIO_NET_HASH_TYPE_TCP_EX: number = 1 << 7;
 /** Hash type: the same with the ports of UDP (5.1.9.4.3.1). */
-export const VIRTIO_NET_HASH_TYPE_UDP_EX = 1 << 8;
+export const VIRTIO_NET_HASH_TYPE_UDP_EX: number = 1 << 8;
 /** All hash types that `PacketHash` knows: `supported_hash_types`. */
 export const HASH_TYPES = 0x1ff;
 
