@@ -1,43 +1,24 @@
 /** The example's run with a stock Linux in v86. */
 import type { BlkDevice } from "@virtio/blk";
 import { V86Machine } from "@virtio/v86";
-import { fetchGuest } from "../guest/fetch.ts";
-import { COMMAND_LINE, Guest, type GuestOptions } from "../guest/guest.ts";
-import { buildInitrd } from "../guest/initrd.ts";
+import { COMMAND_LINE, Guest } from "../guest/guest.ts";
 import { terminalInput } from "../guest/terminal.ts";
-import { attachDisk, type Attached } from "./attach.ts";
-import { readFigures } from "./figures.ts";
+import { type BootFiles, bootFiles, readUserFile } from "../shared/boot_files.ts";
+import { Checks, type Outcome, type Progress, RunError } from "../shared/run.ts";
+import { type Attached, seatName } from "../shared/seat.ts";
+import { attachDisk } from "./attach.ts";
+import { type Figures, readFigures } from "./figures.ts";
 import { hashFilesInImage } from "./host_check.ts";
 import type { Image } from "./image.ts";
 import type { Options } from "./options.ts";
-import { Checks, type Outcome, type Progress, RunError } from "./run.ts";
 
 const MIB = 2 ** 20;
 const MODULES = "virtio_pci virtio_mmio virtio_blk ext4";
 
-/** Files that boot. */
-interface BootFiles {
-  readonly kernel: Uint8Array;
-  readonly initrd: Uint8Array;
-}
-
-/** Gets kernel and initial RAM disk. @throws {FetchError} Where there are none to be had. */
-async function bootFiles(options: Options, progress: Progress): Promise<BootFiles> {
-  const kernel = options.kernel === null ? null : await readFile(options.kernel);
-  if (kernel !== null && options.initrd !== null) {
-    return { kernel, initrd: await readFile(options.initrd) };
-  }
-  const files = await fetchGuest({ progress: (line) => progress.detail(line) });
-  progress.step(`kernel ${files.kernelRelease}, as Debian ships it`);
-  return { kernel: kernel ?? files.kernel, initrd: buildInitrd(files) };
-}
-
-async function readFile(path: string): Promise<Uint8Array> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    throw new RunError(`${path} cannot be read: ${(error as Error).message}`);
-  }
+/** What to boot, ours or the user's. @throws {FetchError} Where there is nothing to be had. */
+async function filesOf({ kernel, initrd }: Options, progress: Progress): Promise<BootFiles> {
+  if (kernel === null || initrd === null) return await bootFiles(progress, kernel);
+  return { kernel: await readUserFile(kernel), initrd: await readUserFile(initrd) };
 }
 
 function deviceOf(options: Options, image: Image): ConstructorParameters<typeof BlkDevice>[0] {
@@ -59,10 +40,10 @@ export async function runLinux(
   options: Options,
   image: Image,
   progress: Progress,
-  judge: (outcome: Outcome) => boolean,
+  judge: (outcome: Outcome<Figures>) => boolean,
 ): Promise<boolean> {
-  const { kernel, initrd } = await bootFiles(options, progress);
-  let attached: Attached | null = null;
+  const { kernel, initrd } = await filesOf(options, progress);
+  let attached: Attached<BlkDevice> | null = null;
   const attach = (machine: V86Machine): void => {
     attached = attachDisk(machine, options, deviceOf(options, image));
   };
@@ -72,8 +53,7 @@ export async function runLinux(
   }
   progress.step(`booting Linux in v86, disk on ${seatName(options)}`);
   const start = performance.now();
-  const bootOptions: GuestOptions = { kernel, initrd, attach };
-  const guest = await Guest.boot(bootOptions);
+  const guest = await Guest.boot({ kernel, initrd, attach });
   const bootMs = performance.now() - start;
   progress.step(`Linux takes commands after ${(bootMs / 1000).toFixed(1)} s`);
   const { device, errors } = attached!;
@@ -81,9 +61,7 @@ export async function runLinux(
   try {
     await work(guest, options, image, checks, progress);
     const workMs = performance.now() - start - bootMs;
-    if (errors.length > 0) {
-      checks.add(`the device asked for no reset (${errors[0]!.message})`, false);
-    }
+    checks.addErrors(errors);
     const figures = readFigures(device, guest.machine.exits.total);
     const ok = judge({ guest: "linux", checks: checks.list, figures, bootMs, workMs });
     if (options.shell) await lendShell(guest, progress);
@@ -91,13 +69,6 @@ export async function runLinux(
   } finally {
     await guest.destroy();
   }
-}
-
-function seatName(options: Options): string {
-  if (options.transport === "mmio") return `MMIO, ${options.ring} ring`;
-  const interrupt = options.interrupt === "msix" ? "MSI-X" : "INTx";
-  const bar = options.bar === "memory" ? "memory BAR" : "I/O BAR";
-  return `PCI (${bar}, ${interrupt}), ${options.ring} ring`;
 }
 
 async function work(

@@ -2,52 +2,34 @@
 import { BlkDevice } from "@virtio/blk";
 import { BlkDriver } from "@virtio/blk/driver";
 import { VIRTIO_F_RING_PACKED } from "@virtio/device";
-import type { DriverTransport } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
-import { MmioTransport } from "@virtio/transport/mmio";
-import { connectMmio } from "@virtio/transport/mmio/driver";
-import { PciTransport } from "@virtio/transport/pci";
-import { connectPci } from "@virtio/transport/pci/driver";
 import { DmaPool } from "@virtio/vring/driver";
-import { seatOnMmio, seatOnPci } from "./attach.ts";
-import { readFigures } from "./figures.ts";
+import { Checks, type Outcome, type Progress } from "../shared/run.ts";
+import { join } from "../shared/seat.ts";
+import { type Figures, readFigures } from "./figures.ts";
 import type { Image } from "./image.ts";
 import type { Options } from "./options.ts";
-import { Checks, type Outcome, type Progress } from "./run.ts";
 
 const MIB = 2 ** 20;
 /** Bytes of one request, and requests in flight at once. */
 const PIECE = 128 * 1024;
 const DEPTH = 8;
 
-interface Joined {
-  readonly driver: DriverTransport;
-  readonly counters: { readonly reads: number; readonly writes: number };
-}
-
 /** Has our own driver work on the image. */
 export async function runTs(
   options: Options,
   image: Image,
   progress: Progress,
-): Promise<Outcome> {
+): Promise<Outcome<Figures>> {
   const start = performance.now();
   const memory = GuestMemory.allocate(32 * MIB);
-  const errors: Error[] = [];
   const device = new BlkDevice({
     backend: image.backend,
     id: "virtio-ts",
     queues: options.queues,
     readonly: options.readonly,
   });
-  const joined: Joined = options.transport === "pci"
-    ? connectPci(
-      (host) => new PciTransport(device, seatOnPci(options, memory, host, errors)),
-      { messages: options.interrupt === "msix" },
-    )
-    : connectMmio(
-      (host) => new MmioTransport(device, seatOnMmio(options, memory, host, errors)),
-    );
+  const joined = join(options, memory, device);
   const driver = await BlkDriver.open(joined.driver, {
     dma: new DmaPool(memory, 0x1000, 32 * MIB - 0x1000),
   });
@@ -84,7 +66,7 @@ export async function runTs(
   checks.add("the host finds the same bytes in the image", equal(readImage(image, size), data));
   const figures = readFigures(device, joined.counters.reads + joined.counters.writes);
   await driver.close();
-  if (errors.length > 0) checks.add(`the device asked for no reset (${errors[0]!.message})`, false);
+  checks.addErrors(joined.errors);
   const workMs = performance.now() - start - bootMs;
   return { guest: "ts", checks: checks.list, figures, bootMs, workMs };
 }

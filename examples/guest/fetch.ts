@@ -48,6 +48,7 @@ const MODULES = [
   ...["virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console"],
   ...["virtio_balloon", "virtio_rng", "virtio_input", "virtio_scsi"],
   ...["ext4", "crc32c_generic", "vfat", "nls_cp437", "nls_ascii"],
+  ...["8021q", "garp", "mrp", "stp", "llc", "macvlan"],
   // v86's own IDE disk, to compare with.
   ...["ata_piix", "libata", "sd_mod"],
   // What those need is found out anyway, but each round reads the whole package again.

@@ -130,6 +130,8 @@ export interface InitrdParts {
   readonly kernelRelease: string;
   /** Modules by name; `modprobe` in the guest finds them. */
   readonly modules: ReadonlyMap<string, Uint8Array>;
+  /** What runs as the first process, in place of the init that takes commands over the serial line. */
+  readonly init?: string;
   /** More files, by absolute path. */
   readonly files?: readonly {
     readonly path: string;
@@ -152,7 +154,7 @@ export function buildInitrd(parts: InitrdParts): Uint8Array {
     { path: "bin/sh", kind: "link", target: "busybox" },
     // Where the kernel looks when it wants a module itself.
     { path: "sbin/modprobe", kind: "link", target: "../bin/busybox" },
-    { path: "init", kind: "file", mode: 0o755, bytes: encoder.encode(INIT) },
+    { path: "init", kind: "file", mode: 0o755, bytes: encoder.encode(parts.init ?? INIT) },
     { path: `${folder}/modules.dep`, kind: "file", bytes: encoder.encode(dep) },
     { path: `${folder}/modules.alias`, kind: "file", bytes: encoder.encode(alias) },
   );

@@ -1,10 +1,12 @@
 /** A stock Linux drives our block device: every way to attach it, both ring formats. */
 import { assert, assertEquals } from "@std/assert";
+import type { BlkDevice } from "@virtio/blk";
 import { FileBackend } from "@virtio/blk/file";
-import { attachDisk, type Attached, type Seat } from "../../examples/blk/attach.ts";
+import { attachDisk } from "../../examples/blk/attach.ts";
 import { hashFilesInImage } from "../../examples/blk/host_check.ts";
 import type { Guest } from "../../examples/guest/guest.ts";
 import { guestFiles, restoreGuest } from "../../examples/guest/testing.ts";
+import type { Attached, Seat } from "../../examples/shared/seat.ts";
 
 const MIB = 2 ** 20;
 const ignore = await guestFiles() === null;
@@ -18,7 +20,7 @@ const seats: [string, Omit<Seat, "ring">][] = [
 
 interface Running extends AsyncDisposable {
   readonly guest: Guest;
-  readonly attached: Attached;
+  readonly attached: Attached<BlkDevice>;
 }
 
 /** A Linux that has found the image as /dev/vda. */

@@ -1,11 +1,12 @@
 /** One Linux with v86's own IDE disk and virtio disks of the same size and contents. */
 import { FileBackend } from "@virtio/blk/file";
 import { MemoryBackend } from "@virtio/blk/memory";
-import type { BlkBackend } from "@virtio/blk";
-import { attachDisk, type Attached, type Seat } from "../../examples/blk/attach.ts";
+import type { BlkBackend, BlkDevice } from "@virtio/blk";
+import { attachDisk } from "../../examples/blk/attach.ts";
 import type { GuestFiles } from "../../examples/guest/fetch.ts";
 import { Guest } from "../../examples/guest/guest.ts";
 import { buildInitrd } from "../../examples/guest/initrd.ts";
+import type { Attached, Seat } from "../../examples/shared/seat.ts";
 import {
   LOOP_PATH,
   loopParameters,
@@ -50,20 +51,20 @@ interface Row {
 
 const PCI: Seat = { transport: "pci", bar: "memory", interrupt: "msix", ring: "split" };
 const ROWS: readonly Row[] = [
-  { name: "pci", label: "virtio-pci, memory BAR, MSI-X", seat: PCI, place: 3 },
+  { name: "pci", label: "virtio-pci, memory BAR, MSI-X", seat: PCI, place: 0 },
   {
     name: "pci-packed",
     label: "the same with a packed ring",
     seat: { ...PCI, ring: "packed" },
-    place: 4,
+    place: 1,
   },
-  { name: "pci-io", label: "virtio-pci, I/O BAR, MSI-X", seat: { ...PCI, bar: "io" }, place: 5 },
+  { name: "pci-io", label: "virtio-pci, I/O BAR, MSI-X", seat: { ...PCI, bar: "io" }, place: 2 },
   { name: "mmio", label: "virtio-mmio", seat: { ...PCI, transport: "mmio" }, place: 0 },
   {
     name: "pci-file",
     label: "virtio-pci, memory BAR, on a file",
     seat: PCI,
-    place: 6,
+    place: 3,
     file: true,
   },
 ];
@@ -88,13 +89,13 @@ export class Disks implements AsyncDisposable {
   /** Seconds until the guest took commands. */
   readonly bootSeconds: number;
   readonly #guest: Guest;
-  readonly #attached: readonly Attached[];
+  readonly #attached: readonly Attached<BlkDevice>[];
   readonly #file: FileBackend;
 
   private constructor(
     guest: Guest,
     list: readonly Disk[],
-    attached: readonly Attached[],
+    attached: readonly Attached<BlkDevice>[],
     file: FileBackend,
     kernel: string,
     bootSeconds: number,
@@ -116,7 +117,7 @@ export class Disks implements AsyncDisposable {
     const contents = pattern(DISK_SIZE);
     await Deno.writeFile(path, contents);
     const file = FileBackend.open(path);
-    const attached: Attached[] = [];
+    const attached: Attached<BlkDevice>[] = [];
     const start = performance.now();
     const guest = await Guest.boot({
       kernel: files.kernel,

@@ -1,5 +1,4 @@
-/** What a run of the example is made of, whichever guest it has. */
-import type { Figures } from "./figures.ts";
+/** What a run of an example is made of, whichever device and guest it has. */
 
 /** The user's view of a run. */
 export interface Progress {
@@ -16,7 +15,7 @@ export interface Check {
 }
 
 /** How a run ended. */
-export interface Outcome {
+export interface Outcome<Figures> {
   readonly guest: "linux" | "ts";
   readonly checks: readonly Check[];
   readonly figures: Figures;
@@ -38,5 +37,10 @@ export class Checks {
   /** Notes one. */
   add(what: string, ok: boolean): void {
     this.list.push({ what, ok });
+  }
+
+  /** Notes why devices asked for a reset, where they did. */
+  addErrors(errors: readonly Error[]): void {
+    if (errors.length > 0) this.add(`the device asked for no reset (${errors[0]!.message})`, false);
   }
 }
