@@ -13,6 +13,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   net: ["memory", "vring", "device"],
   console: ["memory", "vring", "device"],
   v86: ["memory", "transport"],
+  worker: ["memory", "vring", "device"],
 };
 
 /** Files of packages that may touch `Deno`: back ends that are files, sockets or terminals of the operating system. */

@@ -1,0 +1,235 @@
+import type { Activation, Device } from "@virtio/device";
+import { GuestMemory, type SharedMemory } from "@virtio/memory";
+import { openQueue, type Queue, type QueueState } from "@virtio/vring";
+import { type Call, CallTaker, describeError } from "./call.ts";
+import type { DeviceDescription, FromWorker } from "./messages.ts";
+import type { Link } from "./words.ts";
+
+/** Turns of the loop after which the event loop turns too, whatever the load. */
+const TURNS = 64;
+
+/**
+ * What `DeviceState` is to a device in process, for one in a worker: it does what calls say, passes kicks on, and sends what
+ * the device says.
+ */
+export class DeviceHost {
+  readonly #device: Device;
+  readonly #link: Link;
+  readonly #post: (message: FromWorker) => void;
+  readonly #open: ((address: bigint, size: number) => ArrayBufferLike) | undefined;
+  readonly #calls: CallTaker;
+  /** The one that is under way: it waits for memory. */
+  #waiting: Call | null = null;
+  #memory: { readonly id: number; readonly memory: GuestMemory } | null = null;
+  #features = 0n;
+  /** Counts starts, so that the other side knows of which life a message speaks. */
+  #life = 0;
+  #started = false;
+  readonly #queues: (Queue | null)[];
+  readonly #kicks: Int32Array;
+  #turns = 0;
+
+  /** @param post Sends to the other side. */
+  constructor(
+    device: Device,
+    link: Link,
+    post: (message: FromWorker) => void,
+    open?: (address: bigint, size: number) => ArrayBufferLike,
+  ) {
+    this.#device = device;
+    this.#link = link;
+    this.#post = post;
+    this.#open = open;
+    this.#calls = new CallTaker(link);
+    this.#queues = device.queueSizes.map(() => null);
+    this.#kicks = new Int32Array(device.queueSizes.length);
+    device.config.listener = () => this.#sendConfig();
+  }
+
+  /** What the other side shows of it. */
+  describe(): DeviceDescription {
+    const device = this.#device;
+    return {
+      type: device.type,
+      features: device.features,
+      requires: [...device.requires ?? []],
+      queueSizes: [...device.queueSizes],
+      config: device.config.bytes.slice(),
+    };
+  }
+
+  /** Nothing is in flight: nobody waits for the event loop. */
+  get idle(): boolean {
+    return this.#waiting === null &&
+      this.#queues.every((queue) => queue === null || queue.inFlight === 0);
+  }
+
+  /** Whether the event loop should turn now, so that messages, timers and sockets get their time. */
+  wantsTurn(): boolean {
+    return ++this.#turns % TURNS === 0 || this.#waiting !== null || !this.idle;
+  }
+
+  /** Guest memory that a call will name. */
+  addMemory(id: number, shared: SharedMemory): void {
+    this.#memory = { id, memory: GuestMemory.from(shared, this.#open) };
+    const waiting = this.#waiting;
+    if (waiting === null) return;
+    this.#waiting = null;
+    this.#handle(waiting);
+  }
+
+  /** Does what calls say, and passes on the kicks that came since. */
+  look(): void {
+    const kicks = this.#kicks;
+    for (let queue = 0; queue < kicks.length; queue++) {
+      const count = this.#link.kicks(queue);
+      if (count === kicks[queue]) continue;
+      kicks[queue] = count;
+      if (this.#queues[queue] !== null) this.#device.notify(queue);
+    }
+    const call = this.#calls.take();
+    if (call !== null) this.#handle(call);
+  }
+
+  #handle(call: Call): void {
+    try {
+      if (call.what === "start" && this.#memory?.id !== (call.with as StartCall).memory) {
+        // The message is on its way.
+        this.#waiting = call;
+        return;
+      }
+      this.#calls.answer(this.#do(call));
+    } catch (error) {
+      this.#calls.refuse(error);
+    }
+  }
+
+  #do({ what, with: data }: Call): unknown {
+    const device = this.#device;
+    switch (what) {
+      case "accepts":
+        return { accepted: device.accepts?.(data as bigint) ?? true, config: device.config.bytes };
+      case "start":
+        return this.#start(data as StartCall);
+      case "startQueue":
+        return this.#startQueue(data as { index: number; state: QueueState });
+      case "stopQueue":
+        return this.#stopQueue(data as number);
+      case "has":
+        return this.#queues[data as number] !== null;
+      case "stop":
+        return this.#stop();
+      case "write":
+        return this.#writeConfig(data as { offset: number; bytes: Uint8Array });
+      case "save":
+        return { device: device.save?.() ?? null };
+      case "restore":
+        device.restore?.(data);
+        return { config: device.config.bytes };
+      default:
+        throw new TypeError(`A device's worker does not know how to "${what}"`);
+    }
+  }
+
+  #start({ features }: StartCall): number {
+    const life = ++this.#life;
+    this.#features = features;
+    this.#started = true;
+    const isLive = (): boolean => this.#started && this.#life === life;
+    const activation: Activation = {
+      memory: this.#memory!.memory,
+      features,
+      interrupt: {
+        queue: (index) => {
+          if (isLive()) this.#link.interrupt(index);
+        },
+        // Configuration changes are the other side's to tell: it has the generation.
+        config: () => {},
+      },
+      fail: (error) => {
+        if (isLive()) this.#post({ virtio: "fail", life, error: describeError(error) });
+      },
+    };
+    this.#device.start(activation);
+    return life;
+  }
+
+  #startQueue({ index, state }: { index: number; state: QueueState }): void {
+    const queue = openQueue(this.#memory!.memory, state, this.#features);
+    this.#queues[index] = queue;
+    this.#kicks[index] = this.#link.kicks(index);
+    this.#device.startQueue(index, queue);
+  }
+
+  /** The queue's state if it is drained at once; else null, and a message follows. */
+  #stopQueue(index: number): QueueState | null {
+    const life = this.#life;
+    const stopped = this.#device.stopQueue(index);
+    const drained = (queue: Queue): QueueState => {
+      if (this.#queues[index] === queue) this.#queues[index] = null;
+      return queue.snapshot();
+    };
+    if (!(stopped instanceof Promise)) return drained(stopped);
+    stopped.then(
+      (queue) =>
+        this.#post({
+          virtio: "drained",
+          life,
+          queue: index,
+          // After a reset the chains in flight were dropped, and there is no state worth having.
+          state: this.#started && this.#life === life ? drained(queue) : null,
+          error: null,
+        }),
+      (error) =>
+        this.#post({
+          virtio: "drained",
+          life,
+          queue: index,
+          state: null,
+          error: describeError(error),
+        }),
+    );
+    return null;
+  }
+
+  /** Whether all is done; else a message follows. */
+  #stop(): boolean {
+    const life = this.#life;
+    this.#started = false;
+    this.#queues.fill(null);
+    const stopped = this.#device.stop();
+    if (stopped === undefined) return true;
+    const done = (): void => this.#post({ virtio: "stopped", life });
+    stopped.then(done, done);
+    return false;
+  }
+
+  #writeConfig({ offset, bytes }: { offset: number; bytes: Uint8Array }): {
+    config: Uint8Array;
+  } {
+    const { config } = this.#device;
+    for (const [start, size] of pieces(bytes.length)) {
+      let value = 0;
+      for (let i = 0; i < size; i++) value |= bytes[start + i]! << (8 * i);
+      config.write(offset + start, size, value);
+    }
+    return { config: config.bytes };
+  }
+
+  #sendConfig(): void {
+    const { config } = this.#device;
+    this.#post({ virtio: "config", bytes: config.bytes.slice(), generation: config.generation });
+    this.#link.wakeHost();
+  }
+}
+
+/** What a start needs. */
+interface StartCall {
+  readonly memory: number;
+  readonly features: bigint;
+}
+
+/** A write of the driver is of 1, 2 or 4 bytes. */
+function pieces(length: number): [number, 1 | 2 | 4][] {
+  return length === 1 || length === 2 || length === 4 ? [[0, length]] : [];
+}

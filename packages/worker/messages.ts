@@ -1,0 +1,68 @@
+/** What crosses by `postMessage`: what holds shared memory, which calls cannot carry, and what comes unasked. */
+import type { SharedMemory } from "@virtio/memory";
+import type { FeatureRequirement } from "@virtio/device";
+import type { QueueState } from "@virtio/vring";
+import type { SentError } from "./call.ts";
+
+/** What a device is, as its worker tells it. All plain data. */
+export interface DeviceDescription {
+  /** Device type. */
+  readonly type: number;
+  /** Feature bits of the device type. */
+  readonly features: bigint;
+  /** Pairs of features. */
+  readonly requires: readonly FeatureRequirement[];
+  /** Largest size of each queue. */
+  readonly queueSizes: readonly number[];
+  /** The configuration space. */
+  readonly config: Uint8Array;
+}
+
+/** To the worker. */
+export type ToWorker =
+  /** The first message. */
+  | { readonly virtio: "open"; readonly buffer: SharedArrayBuffer; readonly data: unknown }
+  /** Guest memory, before it is named in a call. */
+  | { readonly virtio: "memory"; readonly id: number; readonly memory: SharedMemory };
+
+/** From the worker. */
+export type FromWorker =
+  /** The device was made. */
+  | { readonly virtio: "ready"; readonly device: DeviceDescription }
+  /** It could not be made. */
+  | { readonly virtio: "refused"; readonly error: SentError }
+  /** The device asks for a reset, in its life number `life`. */
+  | { readonly virtio: "fail"; readonly life: number; readonly error: SentError }
+  /** A queue that was being stopped has drained. */
+  | {
+    readonly virtio: "drained";
+    readonly life: number;
+    readonly queue: number;
+    readonly state: QueueState | null;
+    readonly error: SentError | null;
+  }
+  /** What a reset left behind has settled. */
+  | { readonly virtio: "stopped"; readonly life: number }
+  /** The configuration as the device changed it. */
+  | { readonly virtio: "config"; readonly bytes: Uint8Array; readonly generation: number };
+
+/** One end of a worker's channel: a `Worker`, the global scope of one, a `MessagePort`, or Node's `parentPort`. */
+export interface Port {
+  /** Sends. */
+  postMessage(message: unknown): void;
+  /** Listens. Node's ports have `on` instead. */
+  addEventListener?(type: string, listener: (event: { data?: unknown }) => void): void;
+  /** Listens, in Node. */
+  on?(type: string, listener: (data: unknown) => void): unknown;
+}
+
+/** Listens to a port of either kind. */
+export function listen(port: Port, heard: (message: unknown) => void): void {
+  if (port.addEventListener !== undefined) {
+    port.addEventListener("message", (event) => heard(event.data));
+  } else if (port.on !== undefined) {
+    port.on("message", heard);
+  } else {
+    throw new TypeError("A port must have addEventListener, or on as in Node");
+  }
+}

@@ -1,0 +1,9 @@
+/**
+ * A device whose code runs in a worker, over the same guest memory.
+ *
+ * @module
+ */
+export { WorkerError } from "./call.ts";
+export type { Port } from "./messages.ts";
+export type { WorkerPort } from "./device_worker.ts";
+export { WorkerDevice, type WorkerDeviceOptions } from "./worker_device.ts";

@@ -1,0 +1,127 @@
+/**
+ * The worker's side: runs any `Device` in a worker, over the guest memory that the other side shares.
+ *
+ * @module
+ */
+import type { Device } from "@virtio/device";
+import { DeviceHost } from "./device_host.ts";
+import { describeError } from "./call.ts";
+import { type FromWorker, listen, type Port, type ToWorker } from "./messages.ts";
+import { Link, Word } from "./words.ts";
+
+export type { Port } from "./messages.ts";
+
+/** How a device is served. */
+export interface ServeOptions {
+  /**
+   * Whether the device waits for anything but its driver: timers, sockets, messages, promises that no chain in flight waits
+   * for. Yes unless given. With `false` the worker sleeps in `Atomics.wait` while nothing is in flight, and wakes up
+   * faster; its event loop turns only in between.
+   */
+  readonly events?: boolean;
+  /** Microseconds to look again and again before going to sleep; adapts to what comes, this at most. 50 unless given. */
+  readonly spin?: number;
+  /** Opens memory that has only an address in this process; see `GuestMemory.from`. */
+  readonly openMemory?: (address: bigint, size: number) => ArrayBufferLike;
+  /** Where the other side is heard; the worker's global scope unless given. In Node: `parentPort`. */
+  readonly port?: Port;
+}
+
+/** Milliseconds of sleep at most, where the event loop does not turn: so that messages are seen. */
+const LONGEST_SLEEP = 50;
+
+/**
+ * Serves a device to the `WorkerDevice` that made this worker. Call it once, at the top of the worker's module.
+ *
+ * ```ts ignore
+ * // disk_worker.ts
+ * import { BlkDevice } from "@virtio/blk";
+ * import { FileBackend } from "@virtio/blk/file";
+ * import { serveDevice } from "@virtio/worker/serve";
+ *
+ * serveDevice(async ({ path }: { path: string }) =>
+ *   new BlkDevice({ backend: await FileBackend.open(path) })
+ * );
+ * ```
+ *
+ * @param create Makes the device from the `data` that the `WorkerDevice` was given.
+ */
+export function serveDevice<T>(
+  create: (data: T) => Device | Promise<Device>,
+  options: ServeOptions = {},
+): void {
+  const port = options.port ?? globalThis as unknown as Port;
+  let host: DeviceHost | null = null;
+  const post = (message: FromWorker): void => port.postMessage(message);
+  listen(port, (message) => {
+    const sent = message as ToWorker | null;
+    if (sent?.virtio === "open") {
+      const link = new Link(sent.buffer);
+      Promise.resolve(sent.data as T).then(create).then((device) => {
+        host = new DeviceHost(device, link, post, options.openMemory);
+        post({ virtio: "ready", device: host.describe() });
+        return run(host, link, options);
+      }).catch((error) => post({ virtio: "refused", error: describeError(error) }));
+    } else if (sent?.virtio === "memory") {
+      host?.addMemory(sent.id, sent.memory);
+    }
+  });
+}
+
+/** Looks, serves, spins, sleeps; for as long as the worker lives. */
+async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise<never> {
+  const { words } = link;
+  const longest = (options.spin ?? 50) / 1000;
+  let spin = longest;
+  for (;;) {
+    const seen = Atomics.load(words, Word.wake);
+    host.look();
+    // What the device does in microtasks (a batch's used buffers are published in one) belongs to this turn.
+    await null;
+    if (spinWhile(words, seen, spin)) {
+      spin = Math.min(longest, spin * 2);
+      // Under a constant load the event loop must turn all the same.
+      if (host.wantsTurn()) await turn();
+      continue;
+    }
+    spin = Math.max(longest / 64, spin / 2);
+    Atomics.store(words, Word.workerAsleep, 1);
+    if (Atomics.load(words, Word.wake) === seen) {
+      if (options.events === false && host.idle) {
+        Atomics.wait(words, Word.wake, seen, LONGEST_SLEEP);
+      } else {
+        const waiting = Atomics.waitAsync(words, Word.wake, seen);
+        if (waiting.async) await waiting.value;
+      }
+    }
+    Atomics.store(words, Word.workerAsleep, 0);
+    if (options.events === false && host.wantsTurn()) await turn();
+  }
+}
+
+/** Whether the word changed within so many milliseconds. */
+function spinWhile(words: Int32Array, value: number, milliseconds: number): boolean {
+  const until = performance.now() + milliseconds;
+  do {
+    for (let i = 0; i < 20; i++) {
+      if (Atomics.load(words, Word.wake) !== value) return true;
+    }
+  } while (performance.now() < until);
+  return false;
+}
+
+const channel = new MessageChannel();
+let turned: (() => void) | null = null;
+channel.port1.onmessage = () => {
+  const resolve = turned;
+  turned = null;
+  resolve?.();
+};
+
+/** Resolves in a later turn of the event loop, after messages and timers that are due. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    turned = resolve;
+    channel.port2.postMessage(null);
+  });
+}

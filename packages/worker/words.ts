@@ -1,0 +1,108 @@
+/**
+ * The words of shared memory between a device's worker and the transport's side. All are 32-bit and touched by `Atomics`
+ * alone.
+ *
+ * Each side has one word that the other adds to when there is something to look at, and sleeps on it; what it is, the other
+ * words tell. A side that is awake need not be notified: a notification costs a system call.
+ */
+export const Word = {
+  /** The worker's: a kick, or a call. */
+  wake: 0,
+  /** 1 while the worker sleeps on `wake`, or is about to. */
+  workerAsleep: 1,
+  /** The transport's side's: an interrupt, or a change of configuration. */
+  event: 2,
+  /** 1 while the transport's side sleeps on `event`. */
+  hostAsleep: 3,
+  /** State of the call that is under way, one of `CallState`. */
+  call: 4,
+  /** Bytes of the part of a call that lies in the area. */
+  length: 5,
+  /** Counts changes of the configuration, which the event then tells of. */
+  config: 6,
+  /** Interrupts that were raised when the transport's side slept: what notifications cost is seen here. */
+  notifications: 7,
+  /** Here the counters of kicks begin, one a queue; those of interrupts follow. */
+  queues: 16,
+} as const;
+
+/** How a call goes back and forth. A request or an answer that is longer than the area comes in parts. */
+export const CallState = {
+  /** Nothing under way. */
+  idle: 0,
+  /** A part of a request, and more will come. */
+  requestPart: 1,
+  /** The last part of a request. */
+  request: 2,
+  /** The part was taken: the next may come. */
+  taken: 3,
+  /** A part of an answer, and more will come. */
+  answerPart: 4,
+  /** The last part of an answer. */
+  answer: 5,
+  /** The last part of an error's description. */
+  error: 6,
+} as const;
+
+/** Bytes of the area that calls go through. */
+const AREA = 32 * 1024;
+
+/** Most queues of a device. */
+export const MAX_QUEUES = 1024;
+const WORDS = Word.queues + 2 * MAX_QUEUES;
+
+/** The shared memory of one worker, seen from either side. */
+export class Link {
+  /** What crosses to the other side. */
+  readonly buffer: SharedArrayBuffer;
+  /** See `Word`. */
+  readonly words: Int32Array;
+  /** Where the parts of calls lie. */
+  readonly area: Uint8Array;
+
+  /** @param buffer The other side's; a new one unless given. */
+  constructor(buffer: SharedArrayBuffer = new SharedArrayBuffer(4 * WORDS + AREA)) {
+    this.buffer = buffer;
+    this.words = new Int32Array(buffer, 0, WORDS);
+    this.area = new Uint8Array(buffer, 4 * WORDS, AREA);
+  }
+
+  /** Kicks of a queue so far; wraps. */
+  kicks(queue: number): number {
+    return Atomics.load(this.words, Word.queues + queue);
+  }
+
+  /** Interrupts of a queue so far; wraps. */
+  interrupts(queue: number): number {
+    return Atomics.load(this.words, Word.queues + MAX_QUEUES + queue);
+  }
+
+  /** The transport's side: a queue was kicked. */
+  kick(queue: number): void {
+    Atomics.add(this.words, Word.queues + queue, 1);
+    this.wakeWorker();
+  }
+
+  /** There is something for the worker to look at. */
+  wakeWorker(): void {
+    const { words } = this;
+    Atomics.add(words, Word.wake, 1);
+    if (Atomics.exchange(words, Word.workerAsleep, 0) === 1) Atomics.notify(words, Word.wake);
+  }
+
+  /** The worker: a queue has used buffers. */
+  interrupt(queue: number): void {
+    Atomics.add(this.words, Word.queues + MAX_QUEUES + queue, 1);
+    this.wakeHost();
+  }
+
+  /** There is something for the transport's side to look at. */
+  wakeHost(): void {
+    const { words } = this;
+    Atomics.add(words, Word.event, 1);
+    if (Atomics.exchange(words, Word.hostAsleep, 0) === 1) {
+      Atomics.add(words, Word.notifications, 1);
+      Atomics.notify(words, Word.event);
+    }
+  }
+}

@@ -1,0 +1,449 @@
+import {
+  type Activation,
+  ConfigSpace,
+  type Device,
+  type FeatureRequirement,
+  type FeatureSet,
+} from "@virtio/device";
+import type { GuestMemory } from "@virtio/memory";
+import { openQueue, type Queue, type QueueState } from "@virtio/vring";
+import { errorFrom, WorkerError } from "./call.ts";
+import { DeviceWorker, type WorkerPort } from "./device_worker.ts";
+import type { DeviceDescription, FromWorker } from "./messages.ts";
+import { Word } from "./words.ts";
+
+/** Options of a `WorkerDevice`. */
+export interface WorkerDeviceOptions {
+  /** For the function that makes the device in the worker; anything that `postMessage` can carry. */
+  readonly data?: unknown;
+  /**
+   * Number of workers; 1 unless given. Each makes a device of its own from the same data, and the queues are dealt out to
+   * them: for devices whose queues are independent of each other, such as a block device with several.
+   */
+  readonly workers?: number;
+  /** Milliseconds to wait for a worker's answer before it counts as dead; 10,000 unless given. */
+  readonly patience?: number;
+  /** Told when a worker dies, and what a device reports that no driver listens to. */
+  readonly onError?: (error: Error) => void;
+  /** Makes a worker; the platform's `Worker` unless given. */
+  readonly spawn?: (source: URL | string) => WorkerPort;
+}
+
+/** A queue that is being stopped. */
+interface Stopping {
+  readonly life: number;
+  readonly resolve: (queue: Queue) => void;
+  readonly reject: (error: Error) => void;
+}
+
+let memories = 0;
+/** Each memory has a number by which calls name it. */
+const memoryIds = new WeakMap<GuestMemory, number>();
+
+/**
+ * A device that runs in a worker, over the same guest memory. To a transport it is a `Device` like any other.
+ *
+ * Kicks and interrupts are words in shared memory. Everything else is a call that waits for its answer, so that a register
+ * can be read right after it was written, and so that after a reset nothing touches guest memory any more.
+ *
+ * `await device.ready` before a transport gets it: what it is, the worker tells.
+ */
+export class WorkerDevice implements Device {
+  /** Resolves when the device can be given to a transport. @throws {Error} As the function that makes the device. */
+  readonly ready: Promise<void>;
+  readonly #source: URL | string;
+  readonly #options: WorkerDeviceOptions;
+  #workers: DeviceWorker[];
+  #description: DeviceDescription | null = null;
+  #config: ConfigSpace | null = null;
+  #activation: Activation | null = null;
+  /** As the workers count. */
+  #life = 0;
+  /** Interrupts that were passed on, by queue. */
+  #seen: Int32Array = new Int32Array(0);
+  readonly #stopping: Map<number, Stopping> = new Map();
+  /** Workers that still settle what a reset left. */
+  #settling: { left: number; readonly resolve: () => void } | null = null;
+  #watching = 0;
+
+  /**
+   * Starts the worker.
+   *
+   * @param source The worker's module, which calls `serveDevice`.
+   * @throws {RangeError} If the number of workers is not positive.
+   */
+  constructor(source: URL | string, options: WorkerDeviceOptions = {}) {
+    const count = options.workers ?? 1;
+    if (!Number.isSafeInteger(count) || count < 1) {
+      throw new RangeError(`The number of workers must be positive: it is ${count}`);
+    }
+    this.#source = source;
+    this.#options = options;
+    this.#workers = Array.from({ length: count }, () => this.#spawn(source, options.data));
+    this.ready = this.#introduce(this.#workers);
+    this.ready.catch(() => {});
+  }
+
+  #spawn(source: URL | string, data: unknown): DeviceWorker {
+    const spawn = this.#options.spawn ??
+      ((source) => new Worker(source, { type: "module" }) as unknown as WorkerPort);
+    const worker: DeviceWorker = new DeviceWorker(
+      spawn(source),
+      data,
+      this.#options.patience ?? 10_000,
+      {
+        message: (message) => this.#heard(worker, message),
+        died: (error) => this.#died(worker, error),
+      },
+    );
+    return worker;
+  }
+
+  async #introduce(workers: readonly DeviceWorker[]): Promise<void> {
+    const descriptions = await Promise.all(workers.map((worker) => worker.ready));
+    const description = descriptions[0]!;
+    this.#description = description;
+    this.#seen = new Int32Array(description.queueSizes.length);
+    this.#config = new ConfigSpace(
+      description.config.length,
+      (offset, bytes) => this.#configWritten(offset, bytes),
+    );
+    this.#config.bytes.set(description.config);
+  }
+
+  #told(): DeviceDescription {
+    if (this.#description === null) {
+      throw new TypeError(
+        "The worker has not said yet what its device is: await device.ready first",
+      );
+    }
+    return this.#description;
+  }
+
+  /** Device type (5). @throws {TypeError} Before `ready`, as the following. */
+  get type(): number {
+    return this.#told().type;
+  }
+
+  /** Feature bits of the device type that it offers. */
+  get features(): FeatureSet {
+    return this.#told().features;
+  }
+
+  /** Pairs of features of which the first needs the second. */
+  get requires(): readonly FeatureRequirement[] {
+    return this.#told().requires;
+  }
+
+  /** Largest size of each queue. */
+  get queueSizes(): readonly number[] {
+    return this.#told().queueSizes;
+  }
+
+  /** The configuration space: the worker's, as it was last told. */
+  get config(): ConfigSpace {
+    this.#told();
+    return this.#config!;
+  }
+
+  /** Notifications that woke this side so far: what interrupts cost. */
+  get notifications(): number {
+    return this.#workers.reduce(
+      (sum, { link }) => sum + Atomics.load(link.words, Word.notifications),
+      0,
+    );
+  }
+
+  /** Whether all workers live. */
+  get alive(): boolean {
+    return this.#workers.every((worker) => !worker.dead);
+  }
+
+  /** The worker that serves a queue. */
+  #worker(queue: number): DeviceWorker {
+    return this.#workers[queue % this.#workers.length]!;
+  }
+
+  /** Calls all workers; the first one's answer. */
+  #callAll(what: string, data?: unknown): unknown {
+    const answers = this.#workers.map((worker) => worker.call(what, data));
+    return answers[0];
+  }
+
+  /** See `Device.accepts`. */
+  accepts(features: FeatureSet): boolean {
+    const { accepted, config } = this.#callAll("accepts", features) as {
+      accepted: boolean;
+      config: Uint8Array;
+    };
+    this.config.bytes.set(config);
+    return accepted;
+  }
+
+  /** See `Device.start`. @throws {TypeError} If the guest's memory cannot be shared. */
+  start(activation: Activation): void {
+    const { memory, features } = activation;
+    let id = memoryIds.get(memory);
+    if (id === undefined) memoryIds.set(memory, id = ++memories);
+    const shared = memory.share();
+    for (const worker of this.#workers) worker.post({ virtio: "memory", id, memory: shared });
+    this.#life = this.#callAll("start", { memory: id, features }) as number;
+    this.#activation = activation;
+    for (let queue = 0; queue < this.#seen.length; queue++) {
+      this.#seen[queue] = this.#worker(queue).link.interrupts(queue);
+    }
+    const watch = ++this.#watching;
+    for (const worker of this.#workers) this.#watch(worker, watch);
+  }
+
+  /** See `Device.startQueue`. */
+  startQueue(index: number, queue: Queue): void {
+    this.#worker(index).call("startQueue", { index, state: queue.snapshot() });
+  }
+
+  /** See `Device.stopQueue`. */
+  stopQueue(index: number): Queue | Promise<Queue> {
+    const state = this.#worker(index).call("stopQueue", index) as QueueState | null;
+    // What was used while it stopped is told before it counts as stopped.
+    this.poll();
+    if (state !== null) return this.#reopen(state);
+    return new Promise((resolve, reject) => {
+      this.#stopping.set(index, { life: this.#life, resolve, reject });
+    });
+  }
+
+  #reopen(state: QueueState): Queue {
+    const activation = this.#activation;
+    if (activation === null) throw new WorkerError("The device was stopped meanwhile");
+    return openQueue(activation.memory, state, activation.features);
+  }
+
+  /** See `Device.notify`. */
+  notify(index: number): void {
+    if (index < this.#seen.length) this.#worker(index).link.kick(index);
+  }
+
+  /** See `Device.stop`. */
+  stop(): void | Promise<void> {
+    if (this.#activation === null) return;
+    this.#activation = null;
+    this.#watching++;
+    const lost = new WorkerError("The device was stopped");
+    for (const stopping of this.#stopping.values()) stopping.reject(lost);
+    this.#stopping.clear();
+    let left = 0;
+    for (const worker of this.#workers) {
+      if (!worker.dead && worker.call("stop") === false) left++;
+    }
+    if (left === 0) return;
+    return new Promise((resolve) => this.#settling = { left, resolve });
+  }
+
+  /** See `Device.save`: what the device in the worker saves. */
+  save(): unknown {
+    return (this.#workers[0]!.call("save") as { device: unknown }).device;
+  }
+
+  /** See `Device.restore`. */
+  restore(saved: unknown): void {
+    const { config } = this.#callAll("restore", saved) as { config: Uint8Array };
+    this.config.bytes.set(config);
+  }
+
+  /**
+   * Passes on the interrupts that are there. Called by itself in later turns; an emulator that has a good moment between two
+   * slices of guest code calls it there.
+   *
+   * @returns Whether there were any.
+   */
+  poll(): boolean {
+    const activation = this.#activation;
+    if (activation === null) return false;
+    let any = false;
+    for (let queue = 0; queue < this.#seen.length; queue++) {
+      const count = this.#worker(queue).link.interrupts(queue);
+      if (count === this.#seen[queue]) continue;
+      this.#seen[queue] = count;
+      any = true;
+      activation.interrupt.queue(queue);
+      if (this.#activation !== activation) return true;
+    }
+    return any;
+  }
+
+  /**
+   * Sleeps until there are interrupts, and passes them on: for a guest that runs in a worker itself.
+   *
+   * @param milliseconds At most.
+   * @returns Whether there were any.
+   * @throws {TypeError} If there are several workers, or this thread may not sleep (a browser's main thread).
+   */
+  wait(milliseconds: number): boolean {
+    if (this.#workers.length > 1) {
+      throw new TypeError("Cannot sleep for several workers at once: use one, or poll()");
+    }
+    const { words } = this.#workers[0]!.link;
+    const seen = Atomics.load(words, Word.event);
+    if (this.poll()) return true;
+    Atomics.store(words, Word.hostAsleep, 1);
+    Atomics.wait(words, Word.event, seen, milliseconds);
+    return this.poll();
+  }
+
+  /**
+   * Puts new code in the workers' place while the guest runs: the queues are drained, the device's state is handed over, and
+   * the new one goes on where the old one stopped. Kicks that come meanwhile are not lost.
+   *
+   * @param source The new worker's module; the same again unless given.
+   * @param data For the function that makes the new device; as before unless given.
+   * @throws {TypeError} If the new device is not like the old one; the old one goes on then.
+   */
+  async replace(source: URL | string = this.#source, data?: unknown): Promise<void> {
+    const old = this.#workers;
+    const fresh = old.map(() => this.#spawn(source, data ?? this.#options.data));
+    try {
+      const [description] = await Promise.all(fresh.map((worker) => worker.ready));
+      this.#checkLike(description!);
+    } catch (error) {
+      for (const worker of fresh) worker.end();
+      throw error;
+    }
+    const activation = this.#activation;
+    if (activation === null) {
+      this.#handOver(old, fresh);
+      return;
+    }
+    const states = await this.#takeBack(old);
+    if (this.#activation !== activation) {
+      // Reset meanwhile: nothing to hand over.
+      this.#handOver(old, fresh);
+      return;
+    }
+    const saved = this.save();
+    for (const worker of old) if (!worker.dead) worker.call("stop");
+    this.#activation = null;
+    this.#handOver(old, fresh);
+    if (saved !== null) this.restore(saved);
+    this.#callAll("accepts", activation.features);
+    this.start(activation);
+    for (const [index, state] of states) {
+      this.#worker(index).call("startQueue", { index, state });
+      this.notify(index);
+    }
+  }
+
+  /** Stops all queues that the old workers have. */
+  async #takeBack(old: readonly DeviceWorker[]): Promise<Map<number, QueueState>> {
+    const states = new Map<number, QueueState>();
+    for (let index = 0; index < this.#seen.length; index++) {
+      const worker = old[index % old.length]!;
+      if (worker.call("has", index) !== true) continue;
+      const stopped = await this.stopQueue(index);
+      states.set(index, stopped.snapshot());
+    }
+    return states;
+  }
+
+  #handOver(old: readonly DeviceWorker[], fresh: DeviceWorker[]): void {
+    this.#workers = fresh;
+    for (const worker of old) worker.end();
+    for (let queue = 0; queue < this.#seen.length; queue++) {
+      this.#seen[queue] = this.#worker(queue).link.interrupts(queue);
+    }
+  }
+
+  #checkLike(other: DeviceDescription): void {
+    const mine = this.#told();
+    const same = mine.type === other.type && mine.features === other.features &&
+      mine.config.length === other.config.length &&
+      mine.queueSizes.length === other.queueSizes.length &&
+      mine.queueSizes.every((size, i) => size === other.queueSizes[i]);
+    if (!same) {
+      throw new TypeError(
+        "Cannot replace a device by another kind: type, features, queues and configuration size must be the same",
+      );
+    }
+  }
+
+  /** Ends the workers. The device cannot be used again. */
+  close(): void {
+    this.#activation = null;
+    this.#watching++;
+    for (const worker of this.#workers) worker.end();
+  }
+
+  #configWritten(offset: number, bytes: Uint8Array): boolean {
+    const { config } = this.#callAll("write", { offset, bytes }) as { config: Uint8Array };
+    this.config.bytes.set(config);
+    return false;
+  }
+
+  #heard(worker: DeviceWorker, message: FromWorker): void {
+    switch (message.virtio) {
+      case "fail":
+        if (message.life === this.#life) this.#activation?.fail(errorFrom(message.error));
+        break;
+      case "drained":
+        this.#drained(message);
+        break;
+      case "stopped":
+        if (this.#settling !== null && --this.#settling.left === 0) {
+          this.#settling.resolve();
+          this.#settling = null;
+        }
+        break;
+      case "config":
+        if (worker === this.#workers[0] && this.#config !== null) {
+          this.#config.update((view) => new Uint8Array(view.buffer).set(message.bytes));
+        }
+        break;
+    }
+  }
+
+  #drained(message: FromWorker & { virtio: "drained" }): void {
+    const stopping = this.#stopping.get(message.queue);
+    if (stopping === undefined || stopping.life !== message.life) return;
+    this.#stopping.delete(message.queue);
+    this.poll();
+    try {
+      if (message.error !== null) throw errorFrom(message.error);
+      if (message.state === null) throw new WorkerError("The queue was dropped by a reset");
+      stopping.resolve(this.#reopen(message.state));
+    } catch (error) {
+      stopping.reject(error as Error);
+    }
+  }
+
+  #died(worker: DeviceWorker, error: Error): void {
+    this.#options.onError?.(error);
+    if (!this.#workers.includes(worker)) return;
+    // What it had done and told is told before.
+    this.poll();
+    for (const [queue, stopping] of this.#stopping) {
+      if (this.#worker(queue) !== worker) continue;
+      this.#stopping.delete(queue);
+      stopping.reject(error);
+    }
+    if (this.#settling !== null) {
+      this.#settling.resolve();
+      this.#settling = null;
+    }
+    this.#activation?.fail(error);
+  }
+
+  /** Passes on interrupts, sleeps, and again. */
+  #watch(worker: DeviceWorker, watch: number): void {
+    if (this.#watching !== watch || worker.dead) return;
+    const { words } = worker.link;
+    const seen = Atomics.load(words, Word.event);
+    this.poll();
+    Atomics.store(words, Word.hostAsleep, 1);
+    const waiting = Atomics.waitAsync(words, Word.event, seen);
+    const again = (): void => {
+      Atomics.store(words, Word.hostAsleep, 0);
+      this.#watch(worker, watch);
+    };
+    if (waiting.async) waiting.value.then(again);
+    else queueMicrotask(again);
+  }
+}
