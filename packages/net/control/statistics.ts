@@ -10,16 +10,16 @@ import {
   VIRTIO_NET_F_HOST_USO,
 } from "../constants.ts";
 import * as types from "./constants.ts";
-import type { ReceiveStats, TransmitStats } from "./counters.ts";
+import type { ReceiveCounters, TransmitCounters } from "./counters.ts";
 
 /** Where statistics come from. */
 export interface StatsHost {
   /** Of every queue of the device: kicks that reached it, and used buffer notifications that it sent. */
   readonly queueCounters: readonly { readonly kicks: number; readonly interrupts: number }[];
   /** What the receive queue of a pair did. */
-  receiveStats(pair: number): ReceiveStats;
+  receiveCounters(pair: number): ReceiveCounters;
   /** What the transmit queue of a pair did. */
-  transmitStats(pair: number): TransmitStats;
+  transmitCounters(pair: number): TransmitCounters;
 }
 
 /** Which queues have a type of statistics. */
@@ -49,7 +49,7 @@ const TYPES: readonly StatsType[] = [
     needs: 0n,
     counters: ({ host }, queue) => {
       const { kicks, interrupts } = host.queueCounters[queue]!;
-      const rx = host.receiveStats(queue >> 1);
+      const rx = host.receiveCounters(queue >> 1);
       return [kicks, rx.packets, rx.bytes, interrupts, rx.drops, rx.dropOverruns];
     },
   },
@@ -58,7 +58,7 @@ const TYPES: readonly StatsType[] = [
     kind: Kind.receive,
     needs: VIRTIO_NET_F_GUEST_CSUM,
     counters: ({ host }, queue) => {
-      const rx = host.receiveStats(queue >> 1);
+      const rx = host.receiveCounters(queue >> 1);
       return [rx.csumValid, rx.needsCsum, rx.csumNone, rx.csumBad];
     },
   },
@@ -67,7 +67,7 @@ const TYPES: readonly StatsType[] = [
     kind: Kind.receive,
     needs: VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6,
     counters: ({ host }, queue) => {
-      const rx = host.receiveStats(queue >> 1);
+      const rx = host.receiveCounters(queue >> 1);
       return [rx.gsoPackets, rx.gsoBytes, rx.gsoPacketsCoalesced, rx.gsoBytesCoalesced];
     },
   },
@@ -77,7 +77,7 @@ const TYPES: readonly StatsType[] = [
     needs: 0n,
     counters: ({ host }, queue) => {
       const { kicks, interrupts } = host.queueCounters[queue]!;
-      const tx = host.transmitStats(queue >> 1);
+      const tx = host.transmitCounters(queue >> 1);
       return [kicks, tx.packets, tx.bytes, interrupts, tx.drops, tx.dropMalformed];
     },
   },
@@ -86,7 +86,7 @@ const TYPES: readonly StatsType[] = [
     kind: Kind.transmit,
     needs: VIRTIO_NET_F_CSUM,
     counters: ({ host }, queue) => {
-      const tx = host.transmitStats(queue >> 1);
+      const tx = host.transmitCounters(queue >> 1);
       return [tx.csumNone, tx.needsCsum];
     },
   },
@@ -95,7 +95,7 @@ const TYPES: readonly StatsType[] = [
     kind: Kind.transmit,
     needs: VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6 | VIRTIO_NET_F_HOST_USO,
     counters: ({ host }, queue) => {
-      const tx = host.transmitStats(queue >> 1);
+      const tx = host.transmitCounters(queue >> 1);
       return [
         tx.gsoPackets,
         tx.gsoBytes,
