@@ -15,6 +15,7 @@
  * @module
  */
 export { allocateBytes } from "./copy.ts";
+export { DIRTY_PAGE_SIZE, DirtyBitmap } from "./dirty_bitmap.ts";
 export { AddressError } from "./errors.ts";
 export { type BufferHolder, MemoryRegion, type RegionSource } from "./region.ts";
 export { GuestMemory, type SharedMemory, type SharedRegion, type WriteTracker } from "./memory.ts";
