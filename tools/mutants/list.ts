@@ -6,6 +6,7 @@ import { DRIVER_SESSION } from "./driver_session.ts";
 import { MEMORY } from "./memory.ts";
 import { MMIO } from "./mmio.ts";
 import type { MutatedFile, PlacedMutant } from "./mutant.ts";
+import { NET_OFFLOAD } from "./net_offload.ts";
 import { PACKED_QUEUE } from "./packed_queue.ts";
 import { PCI } from "./pci.ts";
 import { SPLIT_QUEUE } from "./split_queue.ts";
@@ -23,6 +24,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   MMIO,
   BLK_DEVICE,
   BLK_DRIVER,
+  NET_OFFLOAD,
 ];
 
 /** All mutants, in the order in which they are tried. */

@@ -7,6 +7,7 @@ export const FAST_SUITE: readonly string[] = [
   "packages/device",
   "packages/transport",
   "packages/blk",
+  "packages/net",
   "tests/conformance",
   "tests/memory",
   "tests/blk_matrix_test.ts",

@@ -120,6 +120,16 @@ Deno.test("a UDP datagram whose checksum comes out as 0 is sent with 0xffff", ()
   assertEquals(viewOf(tcpLike).getUint16(40), 0);
 });
 
+Deno.test("0 in a UDP header is no checksum, even where it would add up", () => {
+  const build = (word: number) =>
+    buildFrame({ ip: 4, transport: "udp", payload: Uint8Array.from(be16(word)) });
+  const bytes = build(viewOf(build(0)).getUint16(40));
+  assertEquals(viewOf(bytes).getUint16(40), 0xffff);
+  assertEquals(verified(bytes), true);
+  viewOf(bytes).setUint16(40, 0);
+  assertEquals(verified(bytes), false);
+});
+
 Deno.test("a checksum behind the end of the frame is not written", () => {
   const bytes = new Uint8Array(80);
   const view = viewOf(bytes);

@@ -166,6 +166,9 @@ Deno.test("segmentation takes NEEDS_CSUM at the transport's checksum, a whole pa
     const least = right.gsoType === VIRTIO_NET_HDR_GSO_UDP ? 8 : 2;
     assertEquals(checkHeader({ ...right, gsoSize: least }, layout, Offload.all), null, name);
   }
+  // Also where nothing would have to be cut.
+  const empty = layoutOf({ ip: 4, transport: "tcp" });
+  refused({ ...GSO[0]![2], gsoSize: 0 }, empty, Offload.all, "too small");
   refused({ ...GSO[2]![2], gsoSize: 7 }, layoutOf(udp4), Offload.all, "too small");
   const first = layoutOf({ ...tcp4, fragment: 0x2000 });
   refused({ ...GSO[0]![2] }, first, Offload.all, "on a fragment");
