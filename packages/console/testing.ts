@@ -1,7 +1,15 @@
 /** A driver that sends what a test wants, rightly or wrongly, and a back end that does. Not published. */
-import { type Device, type FeatureSet, VIRTIO_F_VERSION_1 } from "@virtio/device";
+import {
+  BUSY,
+  ConfigSpace,
+  type Device,
+  type FeatureSet,
+  QueueDevice,
+  VIRTIO_F_VERSION_1,
+} from "@virtio/device";
 import { DriverSession } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
+import type { Chain } from "@virtio/vring";
 import { BufferList, DmaPool, type DriverQueue } from "@virtio/vring/driver";
 import { LocalTransport, turns } from "../device/testing.ts";
 import type { ConsoleBackend } from "./backend.ts";
@@ -272,4 +280,83 @@ function* pieces(total: number, cuts: readonly number[]): Generator<[number, num
     at += length;
   }
   if (at < total || total === 0) yield [at, total - at];
+}
+
+/** A chain as a device finds it. */
+export interface SeenChain {
+  readonly queue: number;
+  readonly readable: Uint8Array;
+  /** Device-writable bytes. */
+  readonly writable: number;
+}
+
+/** A console device that writes down what the driver sends and posts, and says what a test wants. */
+export class SpyConsoleDevice extends QueueDevice {
+  /** What came to the transmitqs, and to the control one. */
+  readonly seen: SeenChain[] = [];
+  /** What was posted to the receiveqs and looked at with `posted`. */
+  readonly #taken: Map<number, Chain[]> = new Map();
+  /** While set, output stays in the queue. */
+  busy = false;
+
+  constructor(features: FeatureSet, maxPorts = 4, setUp: (view: DataView) => void = () => {}) {
+    const config = new ConfigSpace(12, () => true, { offset: 8, length: 4 });
+    config.view.setUint32(4, maxPorts, true);
+    setUp(config.view);
+    const queues = Math.min(maxPorts, 64) * 2 + 2;
+    super({
+      type: 3,
+      features,
+      queueSizes: new Array<number>(queues).fill(64),
+      config,
+      lazyQueues: Array.from({ length: queues / 2 }, (_, i) => 2 * i),
+    });
+  }
+
+  protected override handle(chain: Chain, queue: number): void | typeof BUSY {
+    if (this.busy) return BUSY;
+    const readable = new Uint8Array(chain.readable);
+    chain.reader.read(readable);
+    this.seen.push({ queue, readable, writable: chain.writable });
+  }
+
+  /** Takes output again. */
+  go(queue: number): void {
+    this.busy = false;
+    this.resume(queue);
+  }
+
+  /** What the driver posted to a receiveq, without using it. */
+  posted(queue: number): SeenChain[] {
+    const chains = this.#taken.get(queue) ?? [];
+    this.#taken.set(queue, chains);
+    for (let chain = this.take(queue); chain !== null; chain = this.take(queue)) {
+      chains.push(chain);
+    }
+    return chains.map((chain) => {
+      const readable = new Uint8Array(chain.readable);
+      return { queue, readable, writable: chain.writable };
+    });
+  }
+
+  /** Uses the next posted buffer of a receiveq with these bytes, as many as fit. */
+  put(queue: number, bytes: Uint8Array): void {
+    const chain = this.#taken.get(queue)?.shift() ?? this.take(queue);
+    if (chain === null || chain === undefined) throw new Error(`nothing is posted to ${queue}`);
+    chain.writer.write(bytes);
+    this.complete(queue, chain);
+  }
+
+  /** Sends control messages. */
+  async say(...messages: Message[]): Promise<void> {
+    for (const message of messages) this.put(CONTROL_RECEIVEQ, controlBytes(message));
+    await turns();
+  }
+
+  /** Control messages of the driver so far, and forgets them. */
+  heard(): Message[] {
+    return this.seen.splice(0).filter(({ queue }) => queue === CONTROL_TRANSMITQ).map((
+      { readable },
+    ) => controlMessage(readable));
+  }
 }

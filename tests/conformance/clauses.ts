@@ -482,6 +482,20 @@ export const areas: readonly Area[] = [
 `,
   ),
   area(
+    "5.3",
+    "Console device",
+    `
+5.3.5.1-D1 device MUST
+5.3.5.1-D2 device SHOULD
+5.3.6.1-G1 driver MUST
+5.3.6.1-G2 driver MUST
+5.3.6.2.1-D1 device MUST
+5.3.6.2.1-D2 device MUST
+5.3.6.2.2-G1 driver MUST
+5.3.6.2.2-G2 driver MUST
+`,
+  ),
+  area(
     "6",
     "Reserved feature bits",
     `
