@@ -1,5 +1,5 @@
 import type { Activation, Device } from "@virtio/device";
-import { GuestMemory, type SharedMemory } from "@virtio/memory";
+import { DirtyBitmap, GuestMemory, type SharedMemory } from "@virtio/memory";
 import { openQueue, type Queue, type QueueState } from "@virtio/vring";
 import { type Call, CallTaker, describeError } from "./call.ts";
 import type { DeviceDescription, FromWorker } from "./messages.ts";
@@ -70,8 +70,10 @@ export class DeviceHost {
   }
 
   /** Guest memory that a call will name. */
-  addMemory(id: number, shared: SharedMemory): void {
-    this.#memory = { id, memory: GuestMemory.from(shared, this.#open) };
+  addMemory(id: number, shared: SharedMemory, dirty: SharedArrayBuffer | null): void {
+    const memory = GuestMemory.from(shared, this.#open);
+    if (dirty !== null) memory.tracker = new DirtyBitmap(dirty);
+    this.#memory = { id, memory };
     const waiting = this.#waiting;
     if (waiting === null) return;
     this.#waiting = null;

@@ -23,7 +23,13 @@ export type ToWorker =
   /** The first message. */
   | { readonly virtio: "open"; readonly buffer: SharedArrayBuffer; readonly data: unknown }
   /** Guest memory, before it is named in a call. */
-  | { readonly virtio: "memory"; readonly id: number; readonly memory: SharedMemory };
+  | {
+    readonly virtio: "memory";
+    readonly id: number;
+    readonly memory: SharedMemory;
+    /** Where it marks what the device writes; null if nobody wants to know. */
+    readonly dirty: SharedArrayBuffer | null;
+  };
 
 /** From the worker. */
 export type FromWorker =

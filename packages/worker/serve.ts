@@ -63,7 +63,7 @@ export function serveDevice<T>(
         return run(host, link, options);
       }).catch((error) => post({ virtio: "refused", error: describeError(error) }));
     } else if (sent?.virtio === "memory") {
-      host?.addMemory(sent.id, sent.memory);
+      host?.addMemory(sent.id, sent.memory, sent.dirty);
     }
   });
 }

@@ -5,7 +5,7 @@ import {
   type FeatureRequirement,
   type FeatureSet,
 } from "@virtio/device";
-import type { GuestMemory } from "@virtio/memory";
+import { DirtyBitmap, type GuestMemory } from "@virtio/memory";
 import { openQueue, type Queue, type QueueState } from "@virtio/vring";
 import { errorFrom, WorkerError } from "./call.ts";
 import { DeviceWorker, type WorkerPort } from "./device_worker.ts";
@@ -36,9 +36,8 @@ interface Stopping {
   readonly reject: (error: Error) => void;
 }
 
+/** What is sent by message has a number, by which the call that needs it names it: they go different ways. */
 let memories = 0;
-/** Each memory has a number by which calls name it. */
-const memoryIds = new WeakMap<GuestMemory, number>();
 
 /**
  * A device that runs in a worker, over the same guest memory. To a transport it is a `Device` like any other.
@@ -57,6 +56,8 @@ export class WorkerDevice implements Device {
   #description: DeviceDescription | null = null;
   #config: ConfigSpace | null = null;
   #activation: Activation | null = null;
+  /** What the workers mark for the memory's tracker; null if it has none. */
+  #dirty: DirtyBitmap | null = null;
   /** As the workers count. */
   #life = 0;
   /** Interrupts that were passed on, by queue. */
@@ -183,10 +184,13 @@ export class WorkerDevice implements Device {
   /** See `Device.start`. @throws {TypeError} If the guest's memory cannot be shared. */
   start(activation: Activation): void {
     const { memory, features } = activation;
-    let id = memoryIds.get(memory);
-    if (id === undefined) memoryIds.set(memory, id = ++memories);
+    const id = ++memories;
     const shared = memory.share();
-    for (const worker of this.#workers) worker.post({ virtio: "memory", id, memory: shared });
+    this.#dirty = memory.tracker === null ? null : dirtyBitmapFor(memory);
+    const dirty = this.#dirty?.buffer ?? null;
+    for (const worker of this.#workers) {
+      worker.post({ virtio: "memory", id, memory: shared, dirty });
+    }
     this.#life = this.#callAll("start", { memory: id, features }) as number;
     this.#activation = activation;
     for (let queue = 0; queue < this.#seen.length; queue++) {
@@ -264,11 +268,17 @@ export class WorkerDevice implements Device {
       const count = this.#worker(queue).link.interrupts(queue);
       if (count === this.#seen[queue]) continue;
       this.#seen[queue] = count;
+      // What was written is told before the driver is told to look at it.
+      if (!any) this.#tellWritten(activation.memory);
       any = true;
       activation.interrupt.queue(queue);
       if (this.#activation !== activation) return true;
     }
     return any;
+  }
+
+  #tellWritten({ tracker }: GuestMemory): void {
+    this.#dirty?.drain((address, length) => tracker?.mark(address, length));
   }
 
   /**
@@ -446,4 +456,9 @@ export class WorkerDevice implements Device {
     if (waiting.async) waiting.value.then(again);
     else queueMicrotask(again);
   }
+}
+
+function dirtyBitmapFor(memory: GuestMemory): DirtyBitmap {
+  const last = memory.regions[memory.regions.length - 1]!;
+  return new DirtyBitmap(last.base + last.size);
 }

@@ -193,3 +193,38 @@ Deno.test("worker: its state is saved, and restored into another one", async () 
     other.close();
   }
 });
+
+Deno.test("worker: what the device writes is told to the memory's tracker before the interrupt", async () => {
+  const { device, bytes } = await disk({}, "?sleep");
+  try {
+    bytes.fill(7);
+    const { driver, memory } = await drive(device);
+    await driver.close();
+    const marked: [number, number][] = [];
+    memory.tracker = { mark: (address, length) => marked.push([address, length]) };
+    const dma = new DmaPool(memory, 0x10_0000, SIZE);
+    const { driver: transport } = connectMmio((host) =>
+      new MmioTransport(device, { memory, host })
+    );
+    const again = await BlkDriver.open(transport, { dma });
+    const address = dma.allocate(4096);
+    const queue = again.queues[0]!;
+    let seen = false;
+    const done = new Promise<void>((resolve) => {
+      queue.submit(0, 0, address, 4096, true, {
+        settled: () => {
+          seen = marked.some(([at, length]) => at <= address && at + length >= address + 4096);
+          resolve();
+        },
+        failed: () => resolve(),
+        lost: () => resolve(),
+      });
+    });
+    queue.publish();
+    await done;
+    assert(seen);
+    await again.close();
+  } finally {
+    device.close();
+  }
+});
