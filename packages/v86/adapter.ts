@@ -11,6 +11,7 @@ import type { IdeCounters } from "./counters.ts";
 import { makeEmulator } from "./emulator.ts";
 import { keepIde } from "./ide.ts";
 import * as inside from "./internals.ts";
+import { shareGuestMemory } from "./shared_memory.ts";
 import { MemoryWindows } from "./windows.ts";
 
 /** An emulator, seen as a machine. */
@@ -52,8 +53,14 @@ export class V86Adapter {
     return new V86Adapter(emulator, options, events);
   }
 
-  /** Guest memory from address 0 on, for `GuestMemory`. v86's memory grows and detaches, so this is a moving region. */
-  memorySource(): RegionSource {
+  /**
+   * Guest memory from address 0 on, for `GuestMemory`. v86's memory grows and detaches, so this is a moving region, unless it
+   * is shared.
+   */
+  memorySource(shared: boolean): RegionSource {
+    if (shared) {
+      return shareGuestMemory(this.#cpu.wasm_memory, this.#memoryOffset, this.#memorySize);
+    }
     return {
       base: 0,
       size: this.#memorySize,

@@ -20,6 +20,11 @@ export interface V86MachineOptions {
   readonly memorySize?: number;
   /** How many virtio-mmio windows the guest is told of (0 to 64); 4 unless given. */
   readonly mmioWindows?: number;
+  /**
+   * Guest memory that workers see too (`WorkerDevice`): on Linux under Deno, with `--allow-ffi`. Elsewhere v86's devices run
+   * where its processor does, and only their back ends can be in workers. No unless given.
+   */
+  readonly shared?: boolean;
   /** v86's WebAssembly module; needed only where the `v86` package is not beside this one, as in a bundle. */
   readonly wasm?: V86Wasm;
   /** A BIOS to start from, instead of `bootLinux`. */
@@ -93,13 +98,18 @@ export class V86Machine {
   readonly #mmio = new Map<number, { handler: BusHandler; line: LineSource }>();
   #stopReason: StopReason | null = null;
 
-  private constructor(adapter: V86Adapter, memorySize: number, mmioWindows: number) {
+  private constructor(
+    adapter: V86Adapter,
+    memorySize: number,
+    mmioWindows: number,
+    shared: boolean,
+  ) {
     this.#adapter = adapter;
     this.#memorySize = memorySize;
     this.#mmioWindows = mmioWindows;
     this.#acpi = buildAcpi(mmioWindows);
     this.#lines = new WiredLines((line, asserted) => adapter.setInterrupt(line, asserted));
-    this.memory = new GuestMemory([adapter.memorySource()]);
+    this.memory = new GuestMemory([adapter.memorySource(shared)]);
     this.memory.tracker = { mark: (address, length) => adapter.markWritten(address, length) };
     for (let index = 0; index < mmioWindows; index++) {
       adapter.mapMemory(mmioAddress(index), MMIO_WINDOW_SIZE, this.#mmioWindow(index));
@@ -139,7 +149,12 @@ export class V86Machine {
         options.onStopped?.(reason, error);
       },
     });
-    const machine = made = new V86Machine(adapter, memorySize, mmioWindows);
+    const machine = made = new V86Machine(
+      adapter,
+      memorySize,
+      mmioWindows,
+      options.shared ?? false,
+    );
     if (firmware !== undefined) {
       for (const { name, data } of firmwareFiles(machine.#acpi)) {
         adapter.addFirmwareFile(name, data);
