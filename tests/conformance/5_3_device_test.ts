@@ -72,7 +72,7 @@ Deno.test("5.3.5.1-D2: the lower byte written to emerg_wr goes to the output of 
   assertEquals(device.config.read(emerg_wr, 4), 0);
 });
 
-Deno.test("5.3.4: cols, rows and max_nr_ports are the driver's to read, not to write", () => {
+Deno.test("5.3.4 cols, rows and max_nr_ports are the driver's to read, not to write", () => {
   const device = new ConsoleDevice({
     ports: [{ backend: new MemoryConsole() }],
     maxPorts: 7,
@@ -155,7 +155,7 @@ Deno.test("5.3.6.2.1-D2: the device removes no port that the driver was not told
   assertEquals(driver.messages(), [{ id: 2, event: con.VIRTIO_CONSOLE_DEVICE_REMOVE, value: 0 }]);
 });
 
-Deno.test("5.3.6.2: after PORT_READY the device names console port, name, open and size, in this order; the size is columns, then rows", async () => {
+Deno.test("5.3.6.2 after PORT_READY the device names console port, name, open and size, in this order; the size is columns, then rows", async () => {
   for (const resizeOrder of ["cols-rows", "rows-cols"] as const) {
     const device = new ConsoleDevice({
       ports: [{ backend: new SpyConsole(), name: "console", size: { cols: 300, rows: 43 } }],
@@ -179,7 +179,7 @@ Deno.test("5.3.6.2: after PORT_READY the device names console port, name, open a
   }
 });
 
-Deno.test("5.3.6: a new size of port 0 is in the configuration, and the driver is told; other ports' sizes are not", async () => {
+Deno.test("5.3.6 a new size of port 0 is in the configuration, and the driver is told; other ports' sizes are not", async () => {
   const device = new ConsoleDevice({
     ports: [{ backend: new SpyConsole() }, { backend: new SpyConsole(), console: true }],
   });

@@ -100,7 +100,7 @@ Deno.test("5.3.6.2.2-G2: the driver answers CONSOLE_PORT with PORT_OPEN of value
   await driver.close();
 });
 
-Deno.test("5.3.6.2: the driver answers each port that is added with PORT_READY: 1, or 0 if it has no memory for it", async () => {
+Deno.test("5.3.6.2 the driver answers each port that is added with PORT_READY: 1, or 0 if it has no memory for it", async () => {
   const device = new SpyConsoleDevice(con.VIRTIO_CONSOLE_F_MULTIPORT);
   const { driver } = await open(device, { bufferSize: 100_000, buffers: 2 });
   await turns();
