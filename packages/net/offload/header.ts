@@ -46,7 +46,7 @@ export interface FrameHeader {
 }
 
 /**
- * Checks a header against its frame, and leaves in it only what was checked: other flags are gone, fields that do not count
+ * Checks a header against its frame, of either direction, and leaves in it only what was checked: other flags are gone, fields that do not count
  * are 0, and `headerLength` is the true one. So a receiver is told nothing that the sender made up.
  *
  * `hdr_len` is never used, not even with VIRTIO_NET_F_GUEST_HDRLEN, where the device MAY (5.1.9.2.2): the frame says the
@@ -56,9 +56,9 @@ export interface FrameHeader {
  *
  * @param header What the sender says.
  * @param layout The frame's layout.
- * @param allowed What the sender negotiated: bits of `Offload`.
- * @param believed Whether the sender may say that it found the checksum right (VIRTIO_NET_HDR_F_DATA_VALID): a back end of
- *   the host may, a driver may not.
+ * @param allowed What was negotiated for this direction: bits of `Offload`.
+ * @param believed Whether the sender may say that it found the checksum right (VIRTIO_NET_HDR_F_DATA_VALID): a device and a
+ *   back end of the host may, a driver may not.
  * @returns Null if all is well, else what is wrong, with the clause of virtio 1.4.
  *
  * @example
@@ -78,7 +78,7 @@ export interface FrameHeader {
  * assertEquals(header.headerLength, 54);
  * assertEquals(
  *   checkHeader(header, layout, Offload.csum),
- *   "VIRTIO_NET_HDR_GSO_TCPV4 without VIRTIO_NET_F_HOST_TSO4 (5.1.9.2.1)",
+ *   "VIRTIO_NET_HDR_GSO_TCPV4 was not negotiated (5.1.9.2.1, 5.1.9.4.1)",
  * );
  * ```
  */
@@ -133,7 +133,7 @@ export function segmentCount(gsoType: number, gsoSize: number, layout: FrameLayo
 
 function checkChecksum(header: FrameHeader, layout: FrameLayout, allowed: number): string | null {
   if ((allowed & Offload.csum) === 0) {
-    return "VIRTIO_NET_HDR_F_NEEDS_CSUM without VIRTIO_NET_F_CSUM (5.1.9.2.1)";
+    return "VIRTIO_NET_HDR_F_NEEDS_CSUM was not negotiated (5.1.9.2.1, 5.1.9.4.1)";
   }
   const { csumStart, csumOffset } = header;
   if (csumStart + csumOffset + 2 > layout.length) {
@@ -150,13 +150,13 @@ function checkChecksum(header: FrameHeader, layout: FrameLayout, allowed: number
 function checkType(gsoType: number, layout: FrameLayout, allowed: number): string | null {
   const { ipVersion, transport } = layout;
   if ((gsoType & VIRTIO_NET_HDR_GSO_ECN) !== 0 && (allowed & Offload.ecn) === 0) {
-    return "VIRTIO_NET_HDR_GSO_ECN without VIRTIO_NET_F_HOST_ECN (5.1.9.2.1)";
+    return "VIRTIO_NET_HDR_GSO_ECN was not negotiated (5.1.9.2.1, 5.1.9.4.1)";
   }
   switch (gsoType) {
     case VIRTIO_NET_HDR_GSO_TCPV4:
     case VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN:
       if ((allowed & Offload.tso4) === 0) {
-        return "VIRTIO_NET_HDR_GSO_TCPV4 without VIRTIO_NET_F_HOST_TSO4 (5.1.9.2.1)";
+        return "VIRTIO_NET_HDR_GSO_TCPV4 was not negotiated (5.1.9.2.1, 5.1.9.4.1)";
       }
       return ipVersion === 4 && transport === IPPROTO_TCP
         ? null
@@ -164,21 +164,21 @@ function checkType(gsoType: number, layout: FrameLayout, allowed: number): strin
     case VIRTIO_NET_HDR_GSO_TCPV6:
     case VIRTIO_NET_HDR_GSO_TCPV6 | VIRTIO_NET_HDR_GSO_ECN:
       if ((allowed & Offload.tso6) === 0) {
-        return "VIRTIO_NET_HDR_GSO_TCPV6 without VIRTIO_NET_F_HOST_TSO6 (5.1.9.2.1)";
+        return "VIRTIO_NET_HDR_GSO_TCPV6 was not negotiated (5.1.9.2.1, 5.1.9.4.1)";
       }
       return ipVersion === 6 && transport === IPPROTO_TCP
         ? null
         : "VIRTIO_NET_HDR_GSO_TCPV6 on a frame that is not TCP over IPv6 (5.1.9.2)";
     case VIRTIO_NET_HDR_GSO_UDP:
       if ((allowed & Offload.ufo) === 0) {
-        return "VIRTIO_NET_HDR_GSO_UDP without VIRTIO_NET_F_HOST_UFO (5.1.9.2.1)";
+        return "VIRTIO_NET_HDR_GSO_UDP was not negotiated (5.1.9.2.1, 5.1.9.4.1)";
       }
       return transport === IPPROTO_UDP
         ? null
         : "VIRTIO_NET_HDR_GSO_UDP on a frame that is not UDP (5.1.9.2)";
     case VIRTIO_NET_HDR_GSO_UDP_L4:
       if ((allowed & (ipVersion === 6 ? Offload.uso6 : Offload.uso4)) === 0) {
-        return "VIRTIO_NET_HDR_GSO_UDP_L4 without VIRTIO_NET_F_HOST_USO (5.1.9.2.1)";
+        return "VIRTIO_NET_HDR_GSO_UDP_L4 was not negotiated (5.1.9.2.1, 5.1.9.4.1)";
       }
       return transport === IPPROTO_UDP
         ? null
