@@ -150,5 +150,5 @@ export const NET_HEADER_HASH_SIZE = 20;
 
 /** Bytes of an Ethernet header without tags. */
 export const ETHERNET_HEADER_SIZE = 14;
-/** Bytes of the longest frame: 65,535 bytes of IP (5.1.6.3.1) behind an Ethernet header with two tags. */
-export const MAX_FRAME_SIZE = 65_557;
+/** Bytes of the longest frame: an IPv6 header and 65,535 bytes behind an Ethernet header (5.1.9.3), and two tags. */
+export const MAX_FRAME_SIZE = 65_597;

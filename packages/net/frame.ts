@@ -1,3 +1,4 @@
+import { allocateBytes } from "@virtio/memory";
 import type { ChainReader, ChainWriter } from "@virtio/vring";
 import {
   MAX_FRAME_SIZE,
@@ -61,8 +62,8 @@ export class Frame {
 
   /** @param capacity Longest frame that it can hold; MAX_FRAME_SIZE unless given. */
   constructor(capacity: number = MAX_FRAME_SIZE) {
-    this.#bytes = new Uint8Array(Math.max(capacity, HEAD_SIZE));
-    this.#view = new DataView(this.#bytes.buffer);
+    this.#bytes = allocateBytes(Math.max(capacity, HEAD_SIZE));
+    this.#view = new DataView(this.#bytes.buffer, 0, this.#bytes.length);
   }
 
   /** Longest frame that it can hold. */

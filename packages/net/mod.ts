@@ -1,8 +1,15 @@
 /**
- * The network device of virtio 1.4, 5.1.
+ * A virtio network device (virtio 1.4, 5.1), with any back end at the other end of its cable.
+ *
+ * This module is browser compatible.
  *
  * @module
  */
 export * from "./constants.ts";
+export type { CoalescingClock } from "./control/coalescing.ts";
+export { NetDevice, type SavedNet } from "./device.ts";
 export { Frame, HEAD_SIZE } from "./frame.ts";
+export type { Direction, FrameTap, NetDeviceOptions, WaitingLimits } from "./options.ts";
+export { type FrameTally, pass } from "./pass.ts";
 export { type FrameSink, type NetBackend, Offload } from "./sink.ts";
+export { NetStats, ReceiveStats, TransmitStats } from "./stats.ts";
