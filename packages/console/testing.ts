@@ -2,9 +2,11 @@
 import {
   BUSY,
   ConfigSpace,
+  CORE_FEATURES,
   type Device,
   type FeatureSet,
   QueueDevice,
+  type SavedDevice,
   VIRTIO_F_VERSION_1,
 } from "@virtio/device";
 import { DriverSession } from "@virtio/device/driver";
@@ -114,6 +116,14 @@ export class RawConsoleDriver {
     return driver;
   }
 
+  /** Goes on with another device, which takes over a saved state. */
+  moveTo(device: Device, saved: SavedDevice): void {
+    const other = new LocalTransport(device, this.memory, this.session.features & CORE_FEATURES);
+    other.interrupts = this.transport.interrupts;
+    Object.assign(this.transport, { state: other.state });
+    other.state.restore(saved);
+  }
+
   queue(index: number): DriverQueue {
     return this.session.queue(index);
   }
@@ -127,6 +137,14 @@ export class RawConsoleDriver {
       this.#list.readable(address + at, length);
     }
     this.#post(queue, { address, length: 0, writable: false }, publish);
+  }
+
+  /** Posts a buffer of `times` elements that are all the same bytes. */
+  sendSame(queue: number, length: number, times: number): void {
+    const address = this.#dma.allocate(length);
+    this.#list.clear();
+    for (let i = 0; i < times; i++) this.#list.readable(address, length);
+    this.#post(queue, { address, length: 0, writable: false }, true);
   }
 
   /** Posts a buffer that the device may write, cut likewise, with device-readable bytes before it if wanted. */
