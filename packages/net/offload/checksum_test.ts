@@ -4,6 +4,7 @@ import fc from "fast-check";
 import {
   checksumOffset,
   completeChecksum,
+  copyAndSum,
   finish,
   finishUdp,
   fold,
@@ -24,6 +25,30 @@ Deno.test("the sum of random bytes at any place and of any length is that of the
     }),
     { numRuns: 2000 },
   );
+});
+
+Deno.test("what is copied while it is summed arrives, and nothing beside it", () => {
+  const check = (bytes: Uint8Array, from: number, to: number) => {
+    const target = new Uint8Array(bytes.length + to + 1).fill(0xee);
+    const sum = copyAndSum(viewOf(bytes), from, viewOf(target), to, bytes.length - from);
+    assertEquals(sum, naiveSum(bytes.subarray(from)));
+    assertEquals(target.subarray(to, -1 - from), bytes.subarray(from));
+    assertEquals(target.subarray(0, to).every((byte) => byte === 0xee), true);
+    assertEquals(target.subarray(to + bytes.length - from).every((byte) => byte === 0xee), true);
+  };
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(9), fc.nat(9), (bytes, from, to) => {
+      check(bytes, Math.min(from, bytes.length), to);
+    }),
+    { numRuns: 1000 },
+  );
+  for (const length of [65_535, 65_536, 65_551, 65_553, 140_001]) {
+    check(new Uint8Array(length).fill(0xff), 0, 3);
+    check(pattern(length, 9), 1, 0);
+  }
+  const small = viewOf(new Uint8Array(30));
+  assertThrows(() => copyAndSum(viewOf(pattern(40)), 0, small, 0, 31), RangeError);
+  assertThrows(() => copyAndSum(small, 0, viewOf(pattern(40)), 0, 31), RangeError);
 });
 
 Deno.test("large and extreme sums do not lose a carry", () => {
