@@ -6,6 +6,7 @@ import { DRIVER_SESSION } from "./driver_session.ts";
 import { MEMORY } from "./memory.ts";
 import { MMIO } from "./mmio.ts";
 import type { MutatedFile, PlacedMutant } from "./mutant.ts";
+import { NET_CONTROL } from "./net_control.ts";
 import { NET_OFFLOAD } from "./net_offload.ts";
 import { PACKED_QUEUE } from "./packed_queue.ts";
 import { PCI } from "./pci.ts";
@@ -25,6 +26,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   BLK_DEVICE,
   BLK_DRIVER,
   NET_OFFLOAD,
+  NET_CONTROL,
 ];
 
 /** All mutants, in the order in which they are tried. */

@@ -7,7 +7,7 @@ import {
   VIRTIO_NET_F_MAC,
 } from "../constants.ts";
 import type { Frame } from "../frame.ts";
-import { VIRTIO_NET_CTRL_RX_NOBCAST, VIRTIO_NET_CTRL_RX_PROMISC } from "./constants.ts";
+import { VIRTIO_NET_CTRL_RX_NOBCAST } from "./constants.ts";
 import { MacSet } from "./mac_set.ts";
 import { isBytes, isCount, isList, malformed, record } from "./saved.ts";
 import { VlanTable } from "./vlan.ts";
@@ -119,9 +119,7 @@ export class ReceiveFilter {
 
   /** A command of VIRTIO_NET_CTRL_RX. @returns Whether it was right. */
   setMode(command: number, value: number): boolean {
-    if (value > 1 || command < VIRTIO_NET_CTRL_RX_PROMISC || command > VIRTIO_NET_CTRL_RX_NOBCAST) {
-      return false;
-    }
+    if (value > 1 || command > VIRTIO_NET_CTRL_RX_NOBCAST) return false;
     if (value === 1) this.#modes |= 1 << command;
     else this.#modes &= ~(1 << command);
     return true;
