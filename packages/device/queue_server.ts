@@ -63,7 +63,8 @@ export class QueueServer {
   #gated = false;
   #flushScheduled = false;
   #deferred = false;
-  #stopped: PromiseWithResolvers<Queue> | null = null;
+  #stopped: Promise<Queue> | null = null;
+  #resolveStopped: ((queue: Queue) => void) | null = null;
   readonly #flushLater: () => void;
   readonly #drainLater: () => void;
 
@@ -124,8 +125,8 @@ export class QueueServer {
       this.queue = null;
       return queue;
     }
-    this.#stopped ??= Promise.withResolvers();
-    return this.#stopped.promise;
+    // Not Promise.withResolvers: Node 20 has none.
+    return this.#stopped ??= new Promise((resolve) => this.#resolveStopped = resolve);
   }
 
   /** Drops everything in flight, at once. */
@@ -135,8 +136,14 @@ export class QueueServer {
     queue.abandon();
     this.queue = null;
     this.#activation = null;
-    this.#stopped?.resolve(queue);
+    this.#resolve(queue);
+  }
+
+  #resolve(queue: Queue): void {
+    const resolve = this.#resolveStopped;
     this.#stopped = null;
+    this.#resolveStopped = null;
+    resolve?.(queue);
   }
 
   /** The device can take chains again, after `BUSY`. */
@@ -287,10 +294,9 @@ export class QueueServer {
 
   #checkStopped(): void {
     const queue = this.queue;
-    const stopped = this.#stopped;
-    if (queue === null || stopped === null || queue.inFlight > 0 || this.#flushScheduled) return;
-    this.#stopped = null;
+    if (queue === null || this.#stopped === null) return;
+    if (queue.inFlight > 0 || this.#flushScheduled) return;
     this.queue = null;
-    stopped.resolve(queue);
+    this.#resolve(queue);
   }
 }

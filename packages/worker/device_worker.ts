@@ -36,10 +36,11 @@ export class DeviceWorker {
     this.#port = port;
     this.#patience = patience;
     this.#listener = listener;
-    const { promise, resolve, reject } = Promise.withResolvers<DeviceDescription>();
-    this.ready = promise;
+    let resolve: (description: DeviceDescription) => void = () => {};
+    let reject: (error: Error) => void = () => {};
+    this.ready = new Promise((...settle) => [resolve, reject] = settle);
     // Whoever does not wait for it hears of it by `died`.
-    promise.catch(() => {});
+    this.ready.catch(() => {});
     listen(port, (message) => {
       const sent = message as FromWorker | null;
       if (sent?.virtio === "ready") resolve(sent.device);

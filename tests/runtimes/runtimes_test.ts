@@ -1,0 +1,101 @@
+/** The packages run unchanged in Deno, Node 20 and 22, and Chromium: a request through each, in each. */
+import { assertEquals } from "@std/assert";
+import { chromium } from "playwright-core";
+import { bundle, endBundling, npmFile } from "../../tools/bundle.ts";
+import { chromiumPath } from "../../tools/chromium.ts";
+import { everything } from "./everything.ts";
+
+const EXPECTED = {
+  "disk, mmio": "everywhere",
+  "console, mmio": "a line",
+  "disk, pci": "everywhere",
+  "console, pci": "a line",
+  v86: "poweroff, 4 bytes",
+};
+const wasm = npmFile("v86/build/v86.wasm");
+
+Deno.test("the packages run in Deno", async () => {
+  assertEquals(await everything(await Deno.readFile(wasm)), EXPECTED);
+});
+
+for (const version of [20, 22]) {
+  Deno.test(`the packages run in Node ${version}`, async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      await Deno.writeFile(
+        `${folder}/everything.mjs`,
+        await bundle("tests/runtimes/everything.ts", { platform: "node" }),
+      );
+      await Deno.writeTextFile(
+        `${folder}/run.mjs`,
+        `import { readFileSync } from "node:fs";
+        import { everything } from "./everything.mjs";
+        console.log(JSON.stringify([process.version, await everything(readFileSync(process.argv[2]))]));`,
+      );
+      const { success, stdout, stderr } = await new Deno.Command("npx", {
+        args: ["-y", `node@${version}`, `${folder}/run.mjs`, wasm],
+        stdin: "null",
+        stdout: "piped",
+        stderr: "piped",
+      }).output();
+      const text = new TextDecoder().decode(stdout);
+      assertEquals(success, true, new TextDecoder().decode(stderr) + text);
+      const [name, report] = JSON.parse(text);
+      assertEquals(name.split(".")[0], `v${version}`);
+      assertEquals(report, EXPECTED);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+      await endBundling();
+    }
+  });
+}
+
+const executable = await chromiumPath();
+
+Deno.test({
+  name: "the packages run in Chromium",
+  ignore: executable === null,
+  fn: async () => {
+    const script = await bundle("tests/runtimes/everything.ts");
+    const files: Record<string, [string, Uint8Array<ArrayBuffer>]> = {
+      "/everything.js": ["text/javascript", script as Uint8Array<ArrayBuffer>],
+      "/v86.wasm": ["application/wasm", await Deno.readFile(wasm)],
+      "/": [
+        "text/html",
+        new TextEncoder().encode(
+          "<!doctype html><title>packages</title><link rel=icon href=data:,>",
+        ),
+      ],
+    };
+    const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
+      const [type, body] = files[new URL(request.url).pathname] ?? ["text/plain", null];
+      if (body === null) return new Response(null, { status: 404 });
+      return new Response(body, {
+        headers: {
+          "content-type": type,
+          "cross-origin-opener-policy": "same-origin",
+          "cross-origin-embedder-policy": "require-corp",
+        },
+      });
+    });
+    const browser = await chromium.launch({ executablePath: executable!, args: ["--no-sandbox"] });
+    try {
+      const page = await browser.newPage();
+      const complaints: string[] = [];
+      page.on("console", (message) => complaints.push(message.text()));
+      page.on("pageerror", (error) => complaints.push(String(error)));
+      await page.goto(`http://127.0.0.1:${server.addr.port}/`);
+      const report = await page.evaluate(`(async () => {
+        const { everything } = await import("/everything.js");
+        const wasm = new Uint8Array(await (await fetch("/v86.wasm")).arrayBuffer());
+        return await everything(wasm);
+      })()`);
+      assertEquals(report, EXPECTED);
+      assertEquals(complaints, []);
+    } finally {
+      await browser.close();
+      await server.shutdown();
+      await endBundling();
+    }
+  },
+});
