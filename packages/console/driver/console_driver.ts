@@ -120,12 +120,28 @@ export class ConsoleDriver {
     if ((session.transport.readStatus() & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0) {
       throw new DriverError("The device asks for a reset as soon as it is started");
     }
-    if (!this.#multiport) {
+    if (this.#multiport) {
+      this.#controlIn = new ReceiveQueue(
+        session,
+        CONTROL_RECEIVEQ,
+        CONTROL_BUFFERS,
+        CONTROL_BUFFER,
+      );
+      this.#controlOut = new TransmitQueue(
+        session,
+        CONTROL_TRANSMITQ,
+        CONTROL_BUFFERS,
+        CONTROL_SIZE,
+      );
+    }
+  }
+
+  /** Begins. @throws {RangeError} If there is no memory for it. */
+  #start(): void {
+    if (this.#controlIn === null || this.#controlOut === null) {
       this.#addPort(0);
       return;
     }
-    this.#controlIn = new ReceiveQueue(session, CONTROL_RECEIVEQ, CONTROL_BUFFERS, CONTROL_BUFFER);
-    this.#controlOut = new TransmitQueue(session, CONTROL_TRANSMITQ, CONTROL_BUFFERS, CONTROL_SIZE);
     this.#controlIn.start();
     this.#controlOut.start();
     this.#sendControl(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
@@ -159,9 +175,11 @@ export class ConsoleDriver {
     let driver: ConsoleDriver | null = null;
     try {
       driver = new ConsoleDriver(session, ports, options);
+      driver.#start();
       return driver;
     } catch (error) {
       await session.reset();
+      if (driver !== null) driver.#release();
       throw error;
     }
   }
@@ -237,6 +255,10 @@ export class ConsoleDriver {
   async close(): Promise<void> {
     this.#giveUp(new DriverError("The driver was closed"));
     await this.session.reset();
+    this.#release();
+  }
+
+  #release(): void {
     for (const queue of [...this.#receivers, ...this.#transmitters]) queue.release();
     this.#controlIn?.release();
     this.#controlOut?.release();
