@@ -4,7 +4,7 @@
  */
 import { VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE } from "./constants.ts";
 import { Frame } from "./frame.ts";
-import { copyAndSum, finish, finishUdp } from "./offload/checksum.ts";
+import { checksumOffset, copyAndSum, finish, finishUdp } from "./offload/checksum.ts";
 import { checkHeader } from "./offload/header.ts";
 import { FrameLayout, IPPROTO_UDP } from "./offload/parse.ts";
 import { Segmenter } from "./offload/segment.ts";
@@ -106,7 +106,8 @@ function completeInto(target: Frame, frame: Frame, layout: FrameLayout): void {
   const { csumStart, csumOffset, length } = frame;
   copyAndSum(frame.view, 0, target.view, 0, csumStart);
   const sum = copyAndSum(frame.view, csumStart, target.view, csumStart, length - csumStart);
-  const udp = layout.transport === IPPROTO_UDP && csumStart === layout.transportOffset;
+  const udp = layout.transport === IPPROTO_UDP && csumStart === layout.transportOffset &&
+    csumOffset === checksumOffset(IPPROTO_UDP);
   target.view.setUint16(csumStart + csumOffset, udp ? finishUdp(sum) : finish(sum));
   target.plain();
   target.setLength(length);

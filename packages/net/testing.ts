@@ -112,6 +112,8 @@ export interface RawNetOptions {
   /** Ring features that both sides take; none unless given. */
   readonly core?: FeatureSet;
   readonly queueSize?: number;
+  /** Pairs of queues to set up, instead of those that there are. */
+  readonly pairs?: number;
   readonly memory?: GuestMemory;
 }
 
@@ -180,7 +182,7 @@ export class RawNetDriver {
       core,
       queues: ({ features }) => {
         const many = (features & (VIRTIO_NET_F_MQ | VIRTIO_NET_F_RSS)) !== 0n;
-        const pairs = many ? device.config.view.getUint16(8, true) : 1;
+        const pairs = options.pairs ?? (many ? device.config.view.getUint16(8, true) : 1);
         const count = 2 * pairs + (hasFeature(features, VIRTIO_NET_F_CTRL_VQ) ? 1 : 0);
         queues = Array.from({ length: count }, (_, index) => index);
         return queues.map((index) => ({ index, size: options.queueSize ?? 64 }));
