@@ -4,6 +4,7 @@ import { BlkDriver } from "@virtio/blk/driver";
 import { VIRTIO_F_RING_PACKED } from "@virtio/device";
 import { GuestMemory } from "@virtio/memory";
 import { DmaPool } from "@virtio/vring/driver";
+import { randomBytes } from "../shared/bytes.ts";
 import { Checks, type Outcome, type Progress } from "../shared/run.ts";
 import { join } from "../shared/seat.ts";
 import { type Figures, readFigures } from "./figures.ts";
@@ -99,14 +100,6 @@ async function refuses(driver: BlkDriver): Promise<boolean> {
   } catch {
     return true;
   }
-}
-
-function randomBytes(size: number): Uint8Array {
-  const bytes = new Uint8Array(size);
-  for (let at = 0; at < size; at += 65536) {
-    crypto.getRandomValues(bytes.subarray(at, at + 65536));
-  }
-  return bytes;
 }
 
 function readImage(image: Image, size: number): Uint8Array {

@@ -15,9 +15,11 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/virtio-ports /root
 mount -t devpts devpts /dev/pts
 hostname ${HOST_NAME}
-# Here the console comes to life, with all that the kernel has said so far.
+# Here the console comes to life.
 modprobe -a virtio_pci virtio_mmio virtio_console
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do [ -c /dev/hvc0 ] && break; usleep 100000; done
+# The kernel does not repeat to a console that comes late what it has said so far.
+grep -qw quiet /proc/cmdline || dmesg >/dev/hvc0
 exec init
 `;
 
@@ -42,11 +44,13 @@ done
 const PROFILE = `export PATH=/bin
 alias ls='ls --color=auto'
 # What the kernel was told of the terminal at the other end.
-[ -n "$VIRTIO_TERM" ] && export TERM=$VIRTIO_TERM
+term=$(sed -n 's/.*VIRTIO_TERM=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
+[ -n "$term" ] && export TERM=$term
 PS1='\\[\\e[1;32m\\]\\h\\[\\e[0m\\]:\\[\\e[1;34m\\]\\w\\[\\e[0m\\]# '
 `;
 
-const ISSUE = "\nThis console is a virtio device made of TypeScript. Log in as root, without a password.\n\n";
+const ISSUE =
+  "\nThis console is a virtio device made of TypeScript. Log in as root, without a password.\n\n";
 
 const encoder = new TextEncoder();
 

@@ -41,8 +41,10 @@ export class Arguments {
    * @throws {UsageError} If there is anything else among the arguments.
    */
   constructor(args: string[], strings: readonly string[], booleans: readonly string[]) {
+    const named = [...STRINGS, ...strings];
     this.#parsed = parseArgs(args, {
-      string: [...STRINGS, ...strings],
+      string: named,
+      collect: named,
       boolean: [...BOOLEANS, ...booleans],
       unknown: (argument: string) => {
         throw new UsageError(`There is no argument ${JSON.stringify(argument)}: see --help`);
@@ -50,9 +52,9 @@ export class Arguments {
     }) as Record<string, unknown>;
   }
 
-  /** Whether an option was given. */
+  /** Whether an option with a value was given. */
   given(name: string): boolean {
-    return this.#parsed[name] !== undefined;
+    return (this.#parsed[name] as string[]).length > 0;
   }
 
   /** Whether an option without a value was given. */
@@ -69,9 +71,7 @@ export class Arguments {
 
   /** The values of an option that may be given several times. */
   texts(name: string): string[] {
-    const value = this.#parsed[name];
-    if (value === undefined) return [];
-    const values = (Array.isArray(value) ? value : [value]).map(String);
+    const values = this.#parsed[name] as string[];
     if (values.includes("")) throw new UsageError(`--${name} needs a value: see --help`);
     return values;
   }

@@ -1,34 +1,10 @@
 /** example:blk as its user meets it: what it prints, its exit status, and what it leaves alone. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { guestFiles } from "../../examples/guest/testing.ts";
+import { assertOneSentence, type Ended, lastLine, runExample, type RunOptions } from "./testing.ts";
 
-const root = new URL("../..", import.meta.url).pathname;
-
-interface Ended {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function example(
-  args: string[],
-  options: { stdin?: string; env?: Record<string, string> } = {},
-): Promise<Ended> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", "--v8-flags=--liftoff-only", "examples/blk.ts", ...args],
-    cwd: root,
-    env: { NO_COLOR: "1", ...options.env },
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  if (options.stdin !== undefined) await writer.write(new TextEncoder().encode(options.stdin));
-  if (options.stdin !== "") await writer.close().catch(() => {});
-  const { code, stdout, stderr } = await child.output();
-  const decoder = new TextDecoder();
-  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
-}
+const example = (args: string[], options: RunOptions = {}): Promise<Ended> =>
+  runExample("blk", args, options);
 
 /** A temporary image with some contents, checked to be untouched afterwards. */
 async function untouched(size: number, work: (path: string) => Promise<void>): Promise<void> {
@@ -43,9 +19,7 @@ async function untouched(size: number, work: (path: string) => Promise<void>): P
   }
 }
 
-function isOneSentence(text: string): void {
-  assertMatch(text, /^example:blk: [^\n]+\n$/);
-}
+const isOneSentence = (text: string): void => assertOneSentence("blk", text);
 
 Deno.test("example:blk --help says what there is and ends with 0", async () => {
   const { code, out, err } = await example(["--help"]);
@@ -139,7 +113,7 @@ for (const transport of ["pci", "mmio"]) {
         ["--guest", "ts", "--json", "--transport", transport, "--ring", ring, "--queues", "2"],
       );
       assertEquals([code, err], [0, ""]);
-      const result = JSON.parse(out.trimEnd().split("\n").at(-1)!);
+      const result = lastLine<{ requests: number; bytesWritten: number }>(out);
       assertEquals(result.ok, true);
       assert(result.figures.requests > 100);
       assertEquals(result.figures.bytesWritten, 8 * 2 ** 20);
@@ -150,7 +124,7 @@ for (const transport of ["pci", "mmio"]) {
 Deno.test("example:blk --json tells of an error in its last line too", async () => {
   const { code, out } = await example(["--json", "--guest", "ts", "--image", "/nowhere/disk.raw"]);
   assertEquals(code, 1);
-  assertEquals(JSON.parse(out.trimEnd().split("\n").at(-1)!).ok, false);
+  assertEquals(lastLine(out).ok, false);
 });
 
 Deno.test("example:blk goes on with --guest ts where no kernel can be had", async () => {
@@ -161,7 +135,7 @@ Deno.test("example:blk goes on with --guest ts where no kernel can be had", asyn
     });
     assertEquals(code, 0);
     assertStringIncludes(out, "Going on with --guest ts");
-    assertEquals(JSON.parse(out.trimEnd().split("\n").at(-1)!).guest, "ts");
+    assertEquals(lastLine(out).guest, "ts");
   } finally {
     await Deno.remove(cache, { recursive: true });
   }
