@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import fc from "fast-check";
-import { VirtqueueError } from "@virtio/vring";
+import type { VirtqueueError } from "@virtio/vring";
 import {
   MAX_FRAME_SIZE,
   VIRTIO_NET_F_CSUM,
