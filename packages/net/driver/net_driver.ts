@@ -1,0 +1,662 @@
+import { DeviceId, type FeatureSet, VIRTIO_STATUS_DEVICE_NEEDS_RESET } from "@virtio/device";
+import { DriverError, DriverSession, type DriverTransport } from "@virtio/device/driver";
+import { VirtqueueError } from "@virtio/vring";
+import {
+  ETHERNET_HEADER_SIZE,
+  NET_HEADER_HASH_SIZE,
+  NET_HEADER_SIZE,
+  VIRTIO_NET_F_CTRL_MAC_ADDR,
+  VIRTIO_NET_F_CTRL_RX,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_ANNOUNCE,
+  VIRTIO_NET_F_HASH_REPORT,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_MRG_RXBUF,
+} from "../constants.ts";
+import { offloadsOf } from "../control/offloads.ts";
+import type { Frame } from "../frame.ts";
+import { pass } from "../pass.ts";
+import { hostOffloads } from "../settings.ts";
+import { type FrameSink, type NetBackend, Offload } from "../sink.ts";
+import { announcement } from "./announcement.ts";
+import { NetControl } from "./control.ts";
+import { ControlQueue } from "./control_queue.ts";
+import { type NetInfo, readNetInfo } from "./info.ts";
+import {
+  NET_DRIVER_FEATURES,
+  type NetDriverOptions,
+  type NetDriverSettings,
+  requirements,
+  settleDriver,
+} from "./options.ts";
+import { DriverPort } from "./port.ts";
+import { ReceiveQueue, type ReceiveSetup } from "./receive_queue.ts";
+import { TransmitQueue } from "./transmit_queue.ts";
+
+/** Entries of the control queue: there is one command at a time. */
+const CONTROL_QUEUE_SIZE = 16;
+/** Frames that are taken in one turn of the event loop, so that a fast sender does not keep it to himself. */
+const FRAMES_PER_TURN = 1024;
+/** Longest frame that may come with segmentation offloads (5.1.9.3). */
+const LONGEST_GSO_FRAME = 65_589;
+/** Two tags, which neither the MTU nor the sizes of 5.1.9.3 count. */
+const TAGS_SIZE = 8;
+
+/** Takes received frames. `frame` is valid during the call; `queue` knows where it came, and its hash. */
+export type FrameHandler = (frame: Frame, queue: ReceiveQueue) => void;
+
+/**
+ * A driver for network devices (virtio 1.4, 5.1), over any transport.
+ *
+ * It believes the device nothing: used lengths, numbers of buffers, headers, answers and configuration are checked. A frame
+ * whose header makes no sense is dropped and counted; a device that breaks a rule of its queues, asks for a reset, or leaves
+ * a command unanswered is given up: everything later throws, and `onBroken` is told. `close` resets it.
+ *
+ * @example A driver whose frames come back
+ * ```ts
+ * import { GuestMemory } from "@virtio/memory";
+ * import { type FrameSink, NetDevice, Offload } from "@virtio/net";
+ * import { NetDriver } from "@virtio/net/driver";
+ * import { MmioTransport } from "@virtio/transport/mmio";
+ * import { connectMmio } from "@virtio/transport/mmio/driver";
+ * import { DmaPool } from "@virtio/vring/driver";
+ * import { assertEquals } from "@std/assert";
+ *
+ * let peer: FrameSink | null = null;
+ * const backend = {
+ *   offloads: Offload.all,
+ *   connect: (sink: FrameSink | null) => void (peer = sink),
+ *   deliver: (frame: Frame) => peer?.deliver(frame),
+ * };
+ * import type { Frame } from "@virtio/net";
+ *
+ * const memory = GuestMemory.allocate(8 * 1024 * 1024);
+ * const device = new NetDevice({ backend, mac: "02:00:00:00:00:01" });
+ * const { driver: transport } = connectMmio((host) => new MmioTransport(device, { memory, host }));
+ *
+ * const driver = await NetDriver.open(transport, { dma: new DmaPool(memory, 0, 8 * 1024 * 1024) });
+ * const bytes = new Uint8Array(60);
+ * bytes.set(driver.mac, 0);
+ * const back = new Promise<number>((resolve) => {
+ *   driver.onFrame = (frame) => resolve(frame.length);
+ * });
+ * driver.sendBytes(bytes);
+ * assertEquals(await back, 60);
+ * await driver.close();
+ * ```
+ */
+export class NetDriver {
+  /** The session. */
+  readonly session: DriverSession;
+  /** The commands. */
+  readonly control: NetControl;
+  /** Receive queues, by pair. */
+  readonly receiveQueues: readonly ReceiveQueue[];
+  /** Transmit queues, by pair. */
+  readonly transmitQueues: readonly TransmitQueue[];
+  /** What the device may be asked for in frames that are sent: bits of `Offload`. */
+  readonly offloads: number;
+  /** Takes received frames. While there is none, they are dropped. */
+  onFrame: FrameHandler | null = null;
+  /** Called when the link went up or down. */
+  onLinkChange: ((up: boolean) => void) | null = null;
+  /** Called when anything in `info` changed. */
+  onChange: ((info: NetInfo) => void) | null = null;
+  /**
+   * Called when the device wants the driver to announce itself (5.1.9.5.4), for gratuitous ARP and the like of those who know
+   * their IP addresses. The driver itself has sent a frame that shows the network where its MAC address is.
+   */
+  onAnnounce: (() => void) | null = null;
+  /** Called once, when the device was given up. */
+  onBroken: ((reason: Error) => void) | null = null;
+  readonly #settings: NetDriverSettings;
+  readonly #controlQueue: ControlQueue | null;
+  readonly #mac: Uint8Array;
+  readonly #finished: boolean;
+  #info: NetInfo;
+  #broken: Error | null = null;
+  #publishing = false;
+  #announcing = false;
+  /** The device asked again meanwhile. */
+  #announceAgain = false;
+  #closed = false;
+  /** Queues that are being reset. */
+  readonly #resetting: Set<number> = new Set();
+  readonly #unpublished: Uint8Array;
+  readonly #collecting: Uint8Array;
+  readonly #waiters: { pair: number; resolve: () => void; reject: (error: Error) => void }[] = [];
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #suspended = false;
+  /** Takes finished frames. */
+  #current: ReceiveQueue | null = null;
+  readonly #finishedSink: FrameSink = {
+    offloads: 0,
+    deliver: (frame) => this.onFrame?.(frame, this.#current!),
+  };
+  readonly #publish = (): void => {
+    this.#publishing = false;
+    if (this.#broken === null) this.flush();
+  };
+
+  private constructor(
+    session: DriverSession,
+    info: NetInfo,
+    mac: Uint8Array,
+    options: NetDriverOptions,
+    settings: NetDriverSettings,
+    receive: readonly ReceiveQueue[],
+    transmit: readonly TransmitQueue[],
+  ) {
+    this.session = session;
+    this.receiveQueues = receive;
+    this.transmitQueues = transmit;
+    this.offloads = hostOffloads(session.features);
+    this.#info = info;
+    this.#mac = mac;
+    this.#settings = settings;
+    this.#finished = options.finished ?? false;
+    this.#unpublished = new Uint8Array(transmit.length);
+    this.#collecting = new Uint8Array(receive.length);
+    this.#controlQueue = session.has(VIRTIO_NET_F_CTRL_VQ)
+      ? new ControlQueue(session, controlIndex(info), settings.timeout, (reason) => {
+        this.#giveUp(reason);
+      })
+      : null;
+    this.control = new NetControl({
+      session,
+      queue: this.#controlQueue,
+      pairs: receive.length,
+      info: () => this.#info,
+    });
+    session.handlers = {
+      used: (index) => this.#used(index),
+      config: () => this.#configChanged(),
+      needsReset: () => this.#giveUp(new DriverError("The device asks for a reset")),
+    };
+    transmit.forEach((queue, pair) => {
+      queue.onAdd = () => this.#publishSoon(pair);
+      queue.disableInterrupts();
+    });
+  }
+
+  /**
+   * Initialises a device (virtio 1.4, 5.1.5), and uses as many pairs of queues as `queuePairs` says.
+   *
+   * @throws {DriverError} If it is no network device, or cannot be driven.
+   * @throws {RangeError} If an option is out of range, or there is too little memory.
+   * @throws {NetControlError} If the device does not take the number of pairs, or the MAC address.
+   */
+  static async open(transport: DriverTransport, options: NetDriverOptions): Promise<NetDriver> {
+    const settings = settleDriver(options);
+    const wanted = (options.features ?? NET_DRIVER_FEATURES) & NET_DRIVER_FEATURES;
+    const receive: ReceiveQueue[] = [];
+    const transmit: TransmitQueue[] = [];
+    const release = () => {
+      for (const queue of [...receive, ...transmit]) queue.release();
+    };
+    let info: NetInfo | null = null;
+    let session: DriverSession;
+    try {
+      session = await DriverSession.open(transport, {
+        dma: options.dma,
+        type: DeviceId.net,
+        wanted,
+        requires: requirements(wanted),
+        ...(options.core === undefined ? {} : { core: options.core }),
+        ...(options.patience === undefined ? {} : { patience: options.patience }),
+        queues: (session) => {
+          info = readNetInfo(session);
+          const size = settings.queueSize;
+          const count = 2 * Math.min(settings.queuePairs, info.maxQueuePairs);
+          const queues = Array.from({ length: count }, (_, index) => ({ index, size }));
+          if (!session.has(VIRTIO_NET_F_CTRL_VQ)) return queues;
+          return [...queues, { index: controlIndex(info), size: CONTROL_QUEUE_SIZE }];
+        },
+        setup: (session) => makeQueues(session, info!, settings, receive, transmit),
+      });
+    } catch (error) {
+      release();
+      throw error;
+    }
+    const mac = options.mac?.slice() ?? info!.mac ?? randomMac();
+    const driver = new NetDriver(session, info!, mac, options, settings, receive, transmit);
+    try {
+      await driver.#start();
+    } catch (error) {
+      await driver.close();
+      throw error;
+    }
+    return driver;
+  }
+
+  async #start(): Promise<void> {
+    const { session, control } = this;
+    if ((session.transport.readStatus() & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0) {
+      throw new DriverError("The device asks for a reset as soon as it is started");
+    }
+    // 5.1.9.5.2.2. Where the device cannot be told, it has to receive everything.
+    const { mac } = this.#info;
+    const other = mac === null || mac.some((byte, i) => byte !== this.#mac[i]);
+    if (other && session.has(VIRTIO_NET_F_CTRL_RX)) {
+      if (session.has(VIRTIO_NET_F_CTRL_MAC_ADDR)) await control.setMac(this.#mac);
+      else await control.setReceiveMode("promiscuous", true);
+    }
+    const pairs = this.receiveQueues.length;
+    if (pairs > 1 && session.has(VIRTIO_NET_F_MQ)) await control.setQueuePairs(pairs);
+    this.#configChanged();
+    for (const queue of this.receiveQueues) this.#collect(queue.index >> 1);
+    if (this.#broken !== null) throw this.#broken;
+  }
+
+  /** What the device says about itself. */
+  get info(): NetInfo {
+    return this.#info;
+  }
+
+  /** The MAC address, 6 bytes: the option's, the device's, or a random one that is locally administered (5.1.4.2). */
+  get mac(): Uint8Array {
+    return this.#mac.slice();
+  }
+
+  /** Whether the link is up. */
+  get linkUp(): boolean {
+    return this.#info.linkUp;
+  }
+
+  /** The negotiated features. */
+  get features(): FeatureSet {
+    return this.session.features;
+  }
+
+  /** Why the device was given up; null while it works. */
+  get broken(): Error | null {
+    return this.#broken;
+  }
+
+  /**
+   * Sends a frame. What is sent in one turn of the event loop is published together; `flush` does it at once.
+   *
+   * @param frame Copied. What it needs must be among `offloads`: `pass(frame, driver.port())` finishes it if need be.
+   * @param pair Which transmit queue; 0 unless given.
+   * @returns False if there is no room now: `ready` tells when there is.
+   * @throws {TypeError} If it needs what was not negotiated, or its header makes no sense.
+   * @throws {RangeError} If it is too short or too long (5.1.4.2), or the queue is not in use (5.1.9.5.6.1).
+   * @throws {Error} Why the device was given up.
+   */
+  send(frame: Frame, pair = 0): boolean {
+    const queue = this.#transmitQueue(pair);
+    if (queue === null) return false;
+    try {
+      return queue.send(frame);
+    } catch (error) {
+      throw this.#judge(error);
+    }
+  }
+
+  /** Sends a frame that needs nothing done, as `send` does. */
+  sendBytes(bytes: Uint8Array, pair = 0): boolean {
+    const queue = this.#transmitQueue(pair);
+    if (queue === null) return false;
+    try {
+      return queue.sendBytes(bytes);
+    } catch (error) {
+      throw this.#judge(error);
+    }
+  }
+
+  /** Makes what was sent available at once, with one kick for each queue at most. */
+  flush(): void {
+    for (let pair = 0; pair < this.#unpublished.length; pair++) {
+      if (this.#unpublished[pair] === 0) continue;
+      this.#unpublished[pair] = 0;
+      if (this.#broken === null) this.transmitQueues[pair]!.publish();
+    }
+  }
+
+  /**
+   * Resolves when there is room for a frame of any length.
+   *
+   * @throws {Error} Why the device was given up.
+   */
+  ready(pair = 0): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#checkWorks();
+      if (this.transmitQueues[pair] === undefined) throw new RangeError(`There is no pair ${pair}`);
+      this.#waiters.push({ pair, resolve, reject });
+      this.flush();
+      this.#settle(pair);
+      this.#watch();
+    });
+  }
+
+  /**
+   * The driver as one end of a cable: what it receives goes to whom `connect` names, and what is delivered is sent. It takes
+   * `onFrame` and `onLinkChange`.
+   */
+  port(): NetBackend & { readonly dropped: number } {
+    return new DriverPort(this);
+  }
+
+  /**
+   * Resets one queue and sets it up again (2.6.1). Frames in a transmit queue that the device did not take are lost; a
+   * command that it did not answer is sent again.
+   *
+   * @throws {DriverError} If VIRTIO_F_RING_RESET was not negotiated, or the device does not finish.
+   */
+  async resetQueue(index: number): Promise<void> {
+    this.#checkWorks();
+    const { session } = this;
+    // Throws if there is no such queue.
+    const { size } = session.queue(index);
+    this.#resetting.add(index);
+    let lost: number[];
+    try {
+      lost = await session.resetQueue(index, size);
+    } finally {
+      this.#resetting.delete(index);
+    }
+    this.#checkWorks();
+    try {
+      if (index === this.#controlQueue?.index) {
+        this.#controlQueue.restart(lost);
+      } else if (index % 2 === 0) {
+        this.receiveQueues[index >> 1]!.restart(lost);
+        this.#collect(index >> 1);
+      } else {
+        this.transmitQueues[index >> 1]!.restart(lost);
+        this.#settle(index >> 1);
+      }
+    } catch (error) {
+      throw this.#judge(error);
+    }
+  }
+
+  /** Suspends the device (3.4). What is sent meanwhile waits, as far as there is room. @throws As `DriverSession.suspend`. */
+  async suspend(): Promise<void> {
+    this.#checkWorks();
+    this.#setSuspended(true);
+    try {
+      await this.session.suspend();
+    } catch (error) {
+      this.#setSuspended(false);
+      throw error;
+    }
+  }
+
+  /** Resumes the device after `suspend`. @throws As `DriverSession.resume`. */
+  async resume(): Promise<void> {
+    this.#checkWorks();
+    await this.session.resume();
+    this.#setSuspended(false);
+    for (let pair = 0; pair < this.receiveQueues.length; pair++) {
+      this.#used(2 * pair);
+      this.#used(2 * pair + 1);
+    }
+    if (this.#controlQueue !== null) this.#used(this.#controlQueue.index);
+    this.#configChanged();
+  }
+
+  /** Resets the device and gives all memory back. What waits rejects. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.onBroken = null;
+    this.#giveUp(new DriverError("The driver was closed"));
+    await this.session.reset();
+    for (const queue of this.receiveQueues) queue.release();
+    for (const queue of this.transmitQueues) queue.release();
+    this.#controlQueue?.release();
+  }
+
+  #checkWorks(): void {
+    if (this.#broken !== null) throw this.#broken;
+  }
+
+  #setSuspended(suspended: boolean): void {
+    this.#suspended = suspended;
+    if (this.#controlQueue !== null) this.#controlQueue.paused = suspended;
+  }
+
+  /** Null while the queue is being reset. */
+  #transmitQueue(pair: number): TransmitQueue | null {
+    if (this.#broken !== null) throw this.#broken;
+    const queue = this.transmitQueues[pair];
+    if (queue === undefined || pair >= this.control.transmitPairs) {
+      throw new RangeError(
+        `Transmit queue ${pair} is not in use: control.setQueuePairs and setRss say how many are`,
+      );
+    }
+    return this.#resetting.size > 0 && this.#resetting.has(queue.index) ? null : queue;
+  }
+
+  #publishSoon(pair: number): void {
+    this.#unpublished[pair] = 1;
+    if (this.#publishing) return;
+    this.#publishing = true;
+    queueMicrotask(this.#publish);
+  }
+
+  /** What an error of a queue means: one of the device's ends it. @returns What to throw. */
+  #judge(error: unknown): Error {
+    if (error instanceof VirtqueueError) this.#giveUp(error);
+    return error as Error;
+  }
+
+  #used(index: number): void {
+    if (this.#broken !== null) return;
+    if (index === this.#controlQueue?.index) {
+      try {
+        this.#controlQueue.collect(this.#resetting.has(index));
+      } catch (error) {
+        this.#giveUp(error as Error);
+      }
+    } else if (index % 2 === 0) {
+      this.#collect(index >> 1);
+    } else {
+      this.#settle(index >> 1);
+    }
+  }
+
+  /** Takes frames out of a receive queue, and gives buffers back in batches. */
+  #collect(pair: number): void {
+    // A device of the same thread may interrupt while a frame is being handled.
+    if (this.#broken !== null || this.#collecting[pair] === 1) return;
+    const queue = this.receiveQueues[pair]!;
+    this.#collecting[pair] = 1;
+    let done = false;
+    try {
+      queue.disableInterrupts();
+      for (let left = FRAMES_PER_TURN; left > 0;) {
+        const found = this.#next(queue);
+        if (found > 0) {
+          this.#hand(queue);
+          if (this.#broken !== null) return;
+        }
+        if (found >= 0) {
+          left--;
+          continue;
+        }
+        if (this.#resetting.has(queue.index)) {
+          done = true;
+          return;
+        }
+        queue.fill();
+        if (this.#broken !== null) return;
+        if (!queue.enableInterrupts()) {
+          done = true;
+          return;
+        }
+        queue.disableInterrupts();
+      }
+    } finally {
+      this.#collecting[pair] = 0;
+      // The others' turn; or a handler has thrown, which is no reason to stop listening.
+      if (!done && this.#broken === null) setTimeout(() => this.#collect(pair), 0);
+    }
+  }
+
+  /** As `ReceiveQueue.next`; gives the device up if it broke a rule. */
+  #next(queue: ReceiveQueue): number {
+    try {
+      const found = queue.next();
+      if (found >= 0 && queue.hungry && !this.#resetting.has(queue.index)) queue.fill();
+      return found;
+    } catch (error) {
+      this.#giveUp(error as Error);
+      return 0;
+    }
+  }
+
+  #hand(queue: ReceiveQueue): void {
+    if (this.onFrame === null) return;
+    if (!this.#finished || queue.frame.needs === 0) {
+      this.onFrame(queue.frame, queue);
+      return;
+    }
+    this.#current = queue;
+    pass(queue.frame, this.#finishedSink);
+  }
+
+  /** Takes back what was sent, and wakes those who wait for room. */
+  #settle(pair: number): void {
+    const queue = this.transmitQueues[pair];
+    if (queue === undefined || this.#broken !== null) return;
+    try {
+      queue.reclaim();
+      while (this.#waiters.some((waiter) => waiter.pair === pair) && !queue.hasRoom()) {
+        if (!queue.enableInterrupts()) return;
+        queue.reclaim();
+      }
+      queue.disableInterrupts();
+    } catch (error) {
+      this.#giveUp(error as Error);
+      return;
+    }
+    for (let i = this.#waiters.length - 1; i >= 0; i--) {
+      if (this.#waiters[i]!.pair === pair) this.#waiters.splice(i, 1)[0]!.resolve();
+    }
+  }
+
+  /** A device that takes no frames must not hang those who wait for room. */
+  #watch(): void {
+    const { timeout } = this.#settings;
+    if (this.#timer !== null || timeout === 0 || this.#waiters.length === 0) return;
+    const taken = () => this.transmitQueues.reduce((sum, { counters }) => sum + counters.frames, 0);
+    const before = taken();
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      for (const { pair } of [...this.#waiters]) this.#settle(pair);
+      if (this.#waiters.length === 0) return;
+      if (this.#suspended || this.#resetting.size > 0 || taken() !== before) this.#watch();
+      else this.#giveUp(new DriverError(`The device took no frame for ${timeout} ms`));
+    }, timeout);
+  }
+
+  #configChanged(): void {
+    if (this.#broken !== null) return;
+    const before = this.#info;
+    try {
+      this.#info = readNetInfo(this.session);
+    } catch (error) {
+      this.#giveUp(error as Error);
+      return;
+    }
+    const now = this.#info;
+    if (before.linkUp !== now.linkUp) this.onLinkChange?.(now.linkUp);
+    if (!sameInfo(before, now)) this.onChange?.(now);
+    if (now.announce && this.session.has(VIRTIO_NET_F_GUEST_ANNOUNCE)) {
+      if (this.#announcing) this.#announceAgain = true;
+      else void this.#announce();
+    }
+  }
+
+  /** 5.1.9.5.4.1: tells the network, then the device. */
+  async #announce(): Promise<void> {
+    this.#announcing = true;
+    try {
+      const frame = announcement(this.#mac);
+      while (!this.sendBytes(frame)) await this.ready();
+      this.onAnnounce?.();
+      this.flush();
+      await this.control.acknowledgeAnnounce();
+    } catch {
+      // The device was given up, or does not take the command: what can be done about it was done.
+      this.#announceAgain = false;
+    } finally {
+      this.#announcing = false;
+    }
+    if (!this.#announceAgain) return;
+    this.#announceAgain = false;
+    this.#configChanged();
+  }
+
+  /** Fails everything, now and later. The device may still write to its buffers: they stay taken until `close`. */
+  #giveUp(reason: Error): void {
+    if (this.#broken !== null) return;
+    this.#broken = reason;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#controlQueue?.abandon(reason);
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
+    this.onBroken?.(reason);
+  }
+}
+
+/** 5.1.2: the queues that are not used count too. */
+function controlIndex(info: NetInfo): number {
+  return 2 * info.maxQueuePairs;
+}
+
+/** Makes the queues' buffers, and gives the receive queues theirs (5.1.5). */
+function makeQueues(
+  session: DriverSession,
+  info: NetInfo,
+  settings: NetDriverSettings,
+  receive: ReceiveQueue[],
+  transmit: TransmitQueue[],
+): void {
+  const hashed = session.has(VIRTIO_NET_F_HASH_REPORT);
+  const headerSize = hashed ? NET_HEADER_HASH_SIZE : NET_HEADER_SIZE;
+  const offloads = offloadsOf(session.features);
+  const gso = (offloads & ~Offload.csum) !== 0;
+  const merge = session.has(VIRTIO_NET_F_MRG_RXBUF);
+  const plain = (info.mtu ?? 1500) + ETHERNET_HEADER_SIZE;
+  const setup: ReceiveSetup = {
+    headerSize,
+    merge,
+    hashed,
+    offloads,
+    hashTypes: info.hashTypes,
+    longest: Math.max(plain, gso ? LONGEST_GSO_FRAME : 0) + TAGS_SIZE,
+    bufferSize: settings.receiveBufferSize,
+    buffers: settings.receiveBuffers || (merge || !gso ? Infinity : 32),
+  };
+  const sending = {
+    headerSize,
+    offloads: hostOffloads(session.features),
+    mtu: info.mtu ?? 0,
+    memory: settings.transmitMemory,
+  };
+  if (session.has(VIRTIO_NET_F_CTRL_VQ) && session.queue(controlIndex(info)).size < 2) {
+    throw new DriverError("The control queue has 1 entry: a command needs 2");
+  }
+  for (let pair = 0; pair < Math.min(settings.queuePairs, info.maxQueuePairs); pair++) {
+    receive.push(new ReceiveQueue(session, 2 * pair, setup));
+    transmit.push(new TransmitQueue(session, 2 * pair + 1, sending));
+  }
+  for (const queue of receive) queue.fill();
+}
+
+/** Locally administered, of one station (IEEE 802, 9.2). */
+function randomMac(): Uint8Array {
+  const mac = crypto.getRandomValues(new Uint8Array(6));
+  mac[0] = (mac[0]! & 0xfc) | 2;
+  return mac;
+}
+
+function sameInfo(one: NetInfo, other: NetInfo): boolean {
+  return one.linkUp === other.linkUp && one.announce === other.announce &&
+    one.maxQueuePairs === other.maxQueuePairs && one.mtu === other.mtu &&
+    one.speed === other.speed && one.duplex === other.duplex &&
+    one.hashTypes === other.hashTypes && String(one.mac) === String(other.mac);
+}
