@@ -1,8 +1,7 @@
 /** The packages run unchanged in Deno, Node 20 and 22, and Chromium: a request through each, in each. */
 import { assertEquals } from "@std/assert";
-import { chromium } from "playwright-core";
 import { bundle, endBundling, npmFile } from "../../tools/bundle.ts";
-import { chromiumPath } from "../../tools/chromium.ts";
+import { executable, withPage } from "../browser/page.ts";
 import { everything } from "./everything.ts";
 
 const EXPECTED = {
@@ -50,41 +49,14 @@ for (const version of [20, 22]) {
   });
 }
 
-const executable = await chromiumPath();
-
 Deno.test({
   name: "the packages run in Chromium",
   ignore: executable === null,
   fn: async () => {
     const script = await bundle("tests/runtimes/everything.ts");
-    const files: Record<string, [string, Uint8Array<ArrayBuffer>]> = {
-      "/everything.js": ["text/javascript", script as Uint8Array<ArrayBuffer>],
-      "/v86.wasm": ["application/wasm", await Deno.readFile(wasm)],
-      "/": [
-        "text/html",
-        new TextEncoder().encode(
-          "<!doctype html><title>packages</title><link rel=icon href=data:,>",
-        ),
-      ],
-    };
-    const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
-      const [type, body] = files[new URL(request.url).pathname] ?? ["text/plain", null];
-      if (body === null) return new Response(null, { status: 404 });
-      return new Response(body, {
-        headers: {
-          "content-type": type,
-          "cross-origin-opener-policy": "same-origin",
-          "cross-origin-embedder-policy": "require-corp",
-        },
-      });
-    });
-    const browser = await chromium.launch({ executablePath: executable!, args: ["--no-sandbox"] });
-    try {
-      const page = await browser.newPage();
-      const complaints: string[] = [];
-      page.on("console", (message) => complaints.push(message.text()));
-      page.on("pageerror", (error) => complaints.push(String(error)));
-      await page.goto(`http://127.0.0.1:${server.addr.port}/`);
+    await endBundling();
+    const files = { "/everything.js": script, "/v86.wasm": await Deno.readFile(wasm) };
+    await withPage(files, async ({ page, complaints }) => {
       const report = await page.evaluate(`(async () => {
         const { everything } = await import("/everything.js");
         const wasm = new Uint8Array(await (await fetch("/v86.wasm")).arrayBuffer());
@@ -92,10 +64,6 @@ Deno.test({
       })()`);
       assertEquals(report, EXPECTED);
       assertEquals(complaints, []);
-    } finally {
-      await browser.close();
-      await server.shutdown();
-      await endBundling();
-    }
+    });
   },
 });
