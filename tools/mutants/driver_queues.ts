@@ -8,45 +8,45 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
       {
         name: "driver-used-id-unchecked",
         about: "the driver believes the device which buffer it used",
-        edits: [["if (!(id < this.#size)) return false;", "if (id < 0) return false;"]],
+        edits: [["if (id >>> 0 >= this.#size) return 0;", "if (id < 0) return 0;"]],
       },
       {
         name: "driver-used-twice",
         about: "the device may use a buffer that is not in flight",
         edits: [[
-          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
-          "return words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
+          "    return words[at]!;",
+          "    return words[at]! || 1;",
         ]],
       },
       {
         name: "driver-unpublished-used",
         about: "the device may use a buffer that was not made available yet",
         edits: [[
-          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
-          "return words[at] !== 0 && length <= words[at + 2]! >>> 0;",
+          "words[(at + 3) | 0] === this.#batch || (length",
+          "(length",
         ]],
       },
       {
         name: "driver-used-length-unchecked",
         about: "the driver believes the device how much it wrote",
         edits: [[
-          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
-          "return words[at] !== 0 && words[at + 3] !== this.#batch;",
+          "|| (length >>> 0) > (words[(at + 2) | 0]! >>> 0)",
+          "",
         ]],
       },
       {
         name: "driver-writable-signed",
         about: "a buffer of more than 2 GiB has no room for any used length",
         edits: [[
-          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;",
-          "return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]!;",
+          "(length >>> 0) > (words[(at + 2) | 0]! >>> 0)",
+          "(length >>> 0) > words[(at + 2) | 0]!",
         ]],
       },
       {
         name: "driver-table-at-seam",
         about: "a table at an odd address is written to the word before",
         edits: [[
-          "if (region === null || ((table - region.base) & 3) !== 0) {",
+          "if (region === null || ((low - region.baseLow) & 3) !== 0) {",
           "if (region === null) {",
         ]],
       },
@@ -54,8 +54,8 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         name: "driver-table-unlinked",
         about: "the entries of a split table are not linked",
         edits: [[
-          "return next < count ? flags | F_NEXT | (next << 16) : flags;",
-          "return next < count ? flags | (next << 16) : flags;",
+          "? flags | F_NEXT | ((k + 4) << 14)",
+          "? flags | ((k + 4) << 14)",
         ]],
       },
       {
@@ -66,20 +66,17 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
       {
         name: "driver-longer-than-queue",
         about: "the driver makes lists that are longer than the queue",
-        edits: [["if (count > size) {", "if (false) {"]],
+        edits: [["count === 0 || count > size ||", "count === 0 ||"]],
       },
       {
         name: "driver-indirect-not-negotiated",
         about: "the driver uses an indirect table though INDIRECT_DESC was not negotiated",
-        edits: [["if (table !== undefined && !indirect) {", "if (false) {"]],
+        edits: [["|| (table !== undefined && !indirect)", ""]],
       },
       {
-        name: "driver-address-high-half-ignored",
-        about: "the driver writes the lower half of addresses only",
-        edits: [[
-          "address < 0x1_0000_0000 ? 0 : Math.floor(address / 0x1_0000_0000)",
-          "0",
-        ]],
+        name: "driver-table-high-half-ignored",
+        about: "the driver writes the lower half of tables' addresses only",
+        edits: [["address < HIGH ? 0 : Math.floor(address / HIGH)", "address && 0"]],
       },
     ],
   },
@@ -89,7 +86,17 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
       {
         name: "driver-readable-after-writable",
         about: "the driver puts a device-readable element after a device-writable one",
-        edits: [["if (this.readableCount !== this.count) {", "if (false) {"]],
+        edits: [["if (this.readableCount !== count) {", "if (false) {"]],
+      },
+      {
+        name: "driver-address-high-half-ignored",
+        about: "the driver writes the lower half of addresses only",
+        edits: [["address < HIGH ? 0 : Math.floor(address / HIGH)", "0"]],
+      },
+      {
+        name: "driver-list-not-grown",
+        about: "elements beyond the room of the list are lost",
+        edits: [["if (at === words.length) words = this.#grow();", ""]],
       },
     ],
   },
@@ -128,7 +135,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         name: "split-driver-free-counts-one",
         about: "a chain of several descriptors frees one",
         edits: [[
-          "this.free = (this.free + record.units(id)) | 0;",
+          "this.free = (this.free + units) | 0;",
           "this.free = (this.free + 1) | 0;",
         ]],
       },
@@ -144,8 +151,8 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         name: "split-driver-used-not-wrapped",
         about: "the used entry is read behind the ring after its end",
         edits: [[
-          "((this.#nextUsed & this.#mask) << 1)",
-          "((this.#nextUsed & (2 * this.#mask + 1)) << 1)",
+          "((next & this.#mask) << 1)",
+          "((next & (2 * this.#mask + 1)) << 1)",
         ]],
       },
       {
@@ -230,7 +237,12 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
       {
         name: "packed-driver-wrap-not-toggled",
         about: "the driver's wrap counter never changes",
-        edits: [["available ^= F_AVAIL | F_USED;", ""]],
+        edits: [["this.#availWrap ^= 1;", ""]],
+      },
+      {
+        name: "packed-driver-wrap-not-toggled-within-list",
+        about: "a list that goes on at the start of the ring has the old wrap counter there",
+        edits: [["available ^= BOTH;", ""]],
       },
       {
         name: "packed-driver-used-wrap-not-toggled",
@@ -245,10 +257,9 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         name: "packed-driver-head-published-early",
         about: "the first descriptor of a list is visible before the others",
         edits: [[
-          `      if (i === 0) headWord = word;
-      else words`,
-          `      if (i === 0) headWord = word;
-      words`,
+          "        this.#writeRest(buffers, id);",
+          `        words[(at + 3) | 0] = word;
+        this.#writeRest(buffers, id);`,
         ]],
       },
       {

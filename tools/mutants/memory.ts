@@ -50,4 +50,34 @@ export const MEMORY: readonly MutatedFile[] = [
       },
     ],
   },
+  {
+    file: "packages/memory/copy.ts",
+    mutants: [
+      {
+        name: "copy-start-ignored",
+        about: "a view of a part of a memory is copied to as if it began where the memory does",
+        edits: [["this.start = bytes.byteOffset;", "this.start = 0;"]],
+      },
+    ],
+  },
+  {
+    file: "packages/memory/region.ts",
+    mutants: [
+      {
+        name: "copy-beyond-region",
+        about: "a copy may go on behind the end of its region",
+        edits: [["length <= size - offset && ", ""]],
+      },
+      {
+        name: "copy-beyond-view",
+        about: "a copy may go on behind the end of the view on the other side",
+        edits: [[" && length <= room - at", ""]],
+      },
+      {
+        name: "copy-region-offset-ignored",
+        about: "a copy takes the region to begin where its memory does",
+        edits: [["peer.out((this.#byteOffset + offset) | 0,", "peer.out(offset | 0,"]],
+      },
+    ],
+  },
 ];

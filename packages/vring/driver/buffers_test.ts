@@ -8,12 +8,31 @@ Deno.test("a buffer list counts elements and bytes, and is used again after clea
   const list = new BufferList().readable(0x1000, 16).readable(0x2000, 4).writable(0x3000, 512)
     .writable(0x4000, 1);
   assertEquals([list.count, list.readableCount, list.writableBytes], [4, 2, 513]);
-  assertEquals(list.addresses, [0x1000, 0x2000, 0x3000, 0x4000]);
-  assertEquals(list.lengths, [16, 4, 512, 1]);
+  const elements = [0, 1, 2, 3].map((i) => [list.address(i), list.length(i)]);
+  assertEquals(elements, [[0x1000, 16], [0x2000, 4], [0x3000, 512], [0x4000, 1]]);
+  assertEquals(list.bytes, 533);
   assertEquals(list.clear(), list);
   assertEquals([list.count, list.readableCount, list.writableBytes], [0, 0, 0]);
   list.writable(0x5000, 7);
-  assertEquals([list.addresses[0], list.lengths[0], list.readableCount], [0x5000, 7, 0]);
+  assertEquals([list.address(0), list.length(0), list.readableCount, list.bytes], [
+    0x5000,
+    7,
+    0,
+    7,
+  ]);
+});
+
+Deno.test("a buffer list of any length keeps its elements, wherever they are", () => {
+  const list = new BufferList();
+  const address = (i: number) => 0xffff_fff0 * i + 2 ** 50 * (i & 3);
+  for (let i = 0; i < 100; i++) {
+    if (i < 30) list.readable(address(i), 2 ** 32 - 1 - i);
+    else list.writable(address(i), i);
+  }
+  assertEquals([list.count, list.readableCount, list.writableBytes], [100, 30, 70 * 64.5]);
+  for (let i = 0; i < 100; i++) {
+    assertEquals([list.address(i), list.length(i)], [address(i), i < 30 ? 2 ** 32 - 1 - i : i]);
+  }
 });
 
 Deno.test("a readable element after a writable one is refused, and leaves the list as it was", () => {

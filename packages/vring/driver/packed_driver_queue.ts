@@ -24,7 +24,7 @@ import type { ResolvedAreas } from "../open_queue.ts";
 import type { QueueConfig } from "../queue.ts";
 import type { BufferList } from "./buffer_list.ts";
 import type { DriverQueue } from "./driver_queue.ts";
-import { checkBuffers, FlightRecord, putAddress, writeTable } from "./record.ts";
+import { checkBuffers, FlightRecord, upperHalf, writeTable } from "./record.ts";
 
 // To the compiler names of this module are constants; imported names are looked up at every use. In the last word of a
 // descriptor the flags follow the id.
@@ -56,10 +56,10 @@ export class PackedDriverQueue implements DriverQueue {
   readonly #indirect: boolean = false;
   readonly #eventIdx: boolean = false;
   readonly #inOrder: boolean = false;
-  /** Free buffer ids: a ring, so that in-order ids are used in a circle. */
+  /** Free buffer ids: a ring, so that in-order ids are used in a circle. The next one to take, and where the next one goes. */
   readonly #ids: Uint16Array;
   #firstId = 0;
-  #idCount = 0;
+  #freeId = 0;
   #nextAvail = 0;
   #availWrap = 1;
   #nextUsed = 0;
@@ -100,7 +100,6 @@ export class PackedDriverQueue implements DriverQueue {
     this.#eventIdx = (features & VIRTIO_F_EVENT_IDX) !== 0n;
     this.#ids = new Uint16Array(size);
     for (let i = 0; i < size; i++) this.#ids[i] = i;
-    this.#idCount = size;
   }
 
   /** Buffers that the device has not given back. */
@@ -111,61 +110,92 @@ export class PackedDriverQueue implements DriverQueue {
   /** See `DriverQueue.add`. */
   add(buffers: BufferList, token: number, table?: number): boolean {
     const { size } = this;
-    const units = checkBuffers(buffers, size, table, this.#indirect);
+    checkBuffers(buffers, size, table, this.#indirect);
+    const units = table === undefined ? buffers.count : 1;
     if (units > this.free) return false;
-    // First, since it throws if the table is not in memory.
-    if (table !== undefined) writeTable(this.#memory, table, buffers, true);
+    let high = 0;
+    if (table !== undefined) {
+      high = upperHalf(table);
+      // First, since it throws if the table is not in memory.
+      writeTable(this.#memory, table, high, buffers, true);
+    }
     const firstId = this.#firstId;
     const id = this.#ids[firstId]!;
     this.#firstId = firstId + 1 === size ? 0 : (firstId + 1) | 0;
-    this.#idCount = (this.#idCount - 1) | 0;
-
-    const words = this.#ringRegion.i32;
-    const start = this.#ring | 0;
-    const { readableCount, addresses, lengths } = buffers;
-    let slot = this.#nextAvail | 0;
-    let available = this.#availWrap === 1 ? F_AVAIL : F_USED;
-    let at = 0;
-    let word = 0;
+    const slot = this.#nextAvail;
+    const at = (this.#ring + (slot << 2)) | 0;
     // The head's flags make the whole list available, so they are written after the others (2.8.17).
-    const headAt = (start + (slot << 2) + 3) | 0;
-    let headWord = 0;
-    for (let i = 0; i < units; i++) {
-      at = (start + (slot << 2)) | 0;
-      word = available | id;
-      if (table === undefined) {
-        putAddress(words, at, addresses[i]!);
-        words[(at + 2) | 0] = lengths[i]!;
-        if (i >= readableCount) word |= F_WRITE;
-        if (((i + 1) | 0) < units) word |= F_NEXT;
+    let word = (this.#availWrap === 1 ? F_AVAIL : F_USED) | id;
+    const words = this.#ringRegion.i32;
+    if (table === undefined) {
+      const from = buffers.words;
+      words[at] = from[0]!;
+      words[(at + 1) | 0] = from[1]!;
+      words[(at + 2) | 0] = from[2]!;
+      word |= from[3]! << 16;
+      if (units > 1) {
+        word |= F_NEXT;
+        this.#writeRest(buffers, id);
       } else {
-        putAddress(words, at, table);
-        words[(at + 2) | 0] = 16 * buffers.count;
-        word |= F_INDIRECT;
+        this.#lastAt = ((at << 1) + 7) | 0;
+        this.#lastFlags = word >>> 16;
       }
-      if (i === 0) headWord = word;
-      else words[(at + 3) | 0] = word;
-      slot = (slot + 1) | 0;
-      if (slot === size) {
-        slot = 0;
-        available ^= F_AVAIL | F_USED;
-      }
-    }
-    if (this.#addedSlots === 0) {
-      this.#ringRegion.u16[headAt << 1] = id;
-      this.#headAt = ((headAt << 1) + 1) | 0;
-      this.#headFlags = headWord >>> 16;
     } else {
-      words[headAt] = headWord;
+      words[at] = table;
+      words[(at + 1) | 0] = high;
+      words[(at + 2) | 0] = buffers.count << 4;
+      word |= F_INDIRECT;
+      this.#lastAt = ((at << 1) + 7) | 0;
+      this.#lastFlags = word >>> 16;
     }
-    this.#lastAt = ((at << 1) + 7) | 0;
-    this.#lastFlags = word >>> 16;
-    this.#nextAvail = slot;
-    this.#availWrap = available === F_AVAIL ? 1 : 0;
-    this.#addedSlots = (this.#addedSlots + units) | 0;
+    const added = this.#addedSlots;
+    if (added === 0) {
+      this.#ringRegion.u16[((at << 1) + 6) | 0] = id;
+      this.#headAt = ((at << 1) + 7) | 0;
+      this.#headFlags = word >>> 16;
+    } else {
+      words[(at + 3) | 0] = word;
+    }
+    this.#addedSlots = (added + units) | 0;
+    let next = (slot + units) | 0;
+    if (next >= size) {
+      next = (next - size) | 0;
+      this.#availWrap ^= 1;
+    }
+    this.#nextAvail = next;
     this.free = (this.free - units) | 0;
     this.#record.start(id, token, units, 0, buffers.writableBytes);
     return true;
+  }
+
+  /** Writes all descriptors of a list but the first one. */
+  #writeRest(buffers: BufferList, id: number): void {
+    const words = this.#ringRegion.i32;
+    const from = buffers.words;
+    const size = this.size;
+    const start = this.#ring | 0;
+    const last = (buffers.count - 1) << 2;
+    let slot = this.#nextAvail;
+    let available = (this.#availWrap === 1 ? F_AVAIL : F_USED) | id;
+    for (let k = 4;; k = (k + 4) | 0) {
+      slot = (slot + 1) | 0;
+      if (slot === size) {
+        slot = 0;
+        available ^= BOTH;
+      }
+      const at = (start + (slot << 2)) | 0;
+      words[at] = from[k]!;
+      words[(at + 1) | 0] = from[(k + 1) | 0]!;
+      words[(at + 2) | 0] = from[(k + 2) | 0]!;
+      const word = available | (from[(k + 3) | 0]! << 16);
+      if (k >= last) {
+        words[(at + 3) | 0] = word;
+        this.#lastAt = ((at << 1) + 7) | 0;
+        this.#lastFlags = word >>> 16;
+        return;
+      }
+      words[(at + 3) | 0] = word | F_NEXT;
+    }
   }
 
   /** See `DriverQueue.publish`. */
@@ -205,18 +235,19 @@ export class PackedDriverQueue implements DriverQueue {
     if ((word & BOTH) !== (this.#usedWrap === 1 ? BOTH : 0)) return -1;
     const id = word & 0xffff;
     // 2.8.4: without WRITE the length is reserved.
-    const length = (word & F_WRITE) === 0 ? 0 : words[(at + 2) | 0]! >>> 0;
-    if (!this.#record.accepts(id, length)) {
-      this.#broken = this.#record.error(id, length);
-      throw this.#broken;
-    }
-    if (this.#inOrder) {
-      this.#batch = this.#record.batch(id);
-      this.#batchLength = length;
-      return this.#takeOrdered();
-    }
-    this.usedLength = length;
-    return this.#release(id);
+    const length = (word & F_WRITE) === 0 ? 0 : words[(at + 2) | 0]!;
+    const record = this.#record;
+    const units = record.accepts(id, length);
+    if (units === 0) throw this.#broken = record.error(id, length >>> 0);
+    if (this.#inOrder) return this.#takeBatch(id, length >>> 0);
+    this.usedLength = length >>> 0;
+    return this.#release(id, units);
+  }
+
+  #takeBatch(id: number, length: number): number {
+    this.#batch = this.#record.batch(id);
+    this.#batchLength = length;
+    return this.#takeOrdered();
   }
 
   /** In-order: only the last buffer of a batch has a used descriptor; the others count as written in full (2.8.13). */
@@ -225,21 +256,20 @@ export class PackedDriverQueue implements DriverQueue {
     const id = record.oldest;
     this.usedLength = this.#batch === 1 ? this.#batchLength : record.writable(id);
     this.#batch--;
-    return this.#release(id);
+    return this.#release(id, record.units(id));
   }
 
-  #release(id: number): number {
+  #release(id: number, units: number): number {
     const { size } = this;
-    const units = this.#record.units(id);
     let next = (this.#nextUsed + units) | 0;
     if (next >= size) {
       next = (next - size) | 0;
       this.#usedWrap ^= 1;
     }
     this.#nextUsed = next;
-    const free = (this.#firstId + this.#idCount) | 0;
-    this.#ids[free >= size ? (free - size) | 0 : free] = id;
-    this.#idCount = (this.#idCount + 1) | 0;
+    const freeId = this.#freeId;
+    this.#ids[freeId] = id;
+    this.#freeId = freeId + 1 === size ? 0 : (freeId + 1) | 0;
     this.free = (this.free + units) | 0;
     return this.#record.end(id);
   }

@@ -1,11 +1,13 @@
 import type { GuestMemory } from "@virtio/memory";
 import { VirtqueueError } from "../errors.ts";
-import { VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from "../layout.ts";
+import { VIRTQ_DESC_F_NEXT } from "../layout.ts";
 import type { BufferList } from "./buffer_list.ts";
 
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const F_NEXT = VIRTQ_DESC_F_NEXT;
-const F_WRITE = VIRTQ_DESC_F_WRITE;
+const HIGH = 0x1_0000_0000;
+/** The longest buffer (2.7.5.2). */
+const MAX_BYTES = 0x1_0000_0000;
 
 /**
  * The driver's own record of what is in flight, by the id under which the device will give it back (split: head index;
@@ -42,14 +44,16 @@ export class FlightRecord {
     const words = this.#words;
     const at = id << 2;
     words[at] = units;
-    words[at + 1] = last;
+    words[(at + 1) | 0] = last;
     // No used length can say 2^32.
-    words[at + 2] = writable === 0x1_0000_0000 ? -1 : writable;
-    words[at + 3] = this.#batch;
-    if (this.#order !== null) {
-      this.#order[(this.#oldest + this.count) % this.#order.length] = id;
-    }
+    words[(at + 2) | 0] = writable === 0x1_0000_0000 ? -1 : writable;
+    words[(at + 3) | 0] = this.#batch;
+    if (this.#order !== null) this.#enqueue(this.#order, id);
     this.count = (this.count + 1) | 0;
+  }
+
+  #enqueue(order: Uint16Array, id: number): void {
+    order[(this.#oldest + this.count) % order.length] = id;
   }
 
   /** What was started so far is made available. */
@@ -57,37 +61,47 @@ export class FlightRecord {
     this.#batch = (this.#batch + 1) | 0;
   }
 
-  /** Descriptors or slots of a buffer; 0 if there is no such buffer in flight. */
+  /** Descriptors or slots of a buffer that is in flight. */
   units(id: number): number {
-    return id < this.#size ? this.#words[id << 2]! : 0;
+    return this.#words[id << 2]!;
   }
 
   /** Last descriptor of a buffer. */
   last(id: number): number {
-    return this.#words[(id << 2) + 1]!;
+    return this.#words[((id << 2) + 1) | 0]!;
   }
 
   /** Device-writable bytes of a buffer. */
   writable(id: number): number {
-    return this.#words[(id << 2) + 2]! >>> 0;
+    return this.#words[((id << 2) + 2) | 0]! >>> 0;
   }
 
-  /** Whether the buffer is in flight and has room for what the device says it wrote. */
-  accepts(id: number, length: number): boolean {
-    if (!(id < this.#size)) return false;
+  /**
+   * Whether a buffer is in flight and has room for what the device says it wrote.
+   *
+   * @returns Its descriptors or slots; 0 if not.
+   */
+  accepts(id: number, length: number): number {
+    if (id >>> 0 >= this.#size) return 0;
     const words = this.#words;
     const at = id << 2;
-    return words[at] !== 0 && words[at + 3] !== this.#batch && length <= words[at + 2]! >>> 0;
+    if (
+      words[(at + 3) | 0] === this.#batch || (length >>> 0) > (words[(at + 2) | 0]! >>> 0)
+    ) {
+      return 0;
+    }
+    return words[at]!;
   }
 
   /** Why it does not. */
   error(id: number, length: number): VirtqueueError {
+    const at = 4 * id;
     let what = `says it wrote ${length} bytes into buffer ${id}, which has room for ${
-      this.writable(id)
+      id < this.#size ? this.writable(id) : 0
     }`;
-    if (this.units(id) === 0) {
+    if (!(id < this.#size) || this.#words[at] === 0) {
       what = `used buffer ${id}, which is not in flight`;
-    } else if (this.#words[(id << 2) + 3] === this.#batch) {
+    } else if (this.#words[at + 3] === this.#batch) {
       what = `used buffer ${id}, which was not made available yet`;
     }
     return new VirtqueueError(this.#clause, `The device ${what}`);
@@ -97,8 +111,12 @@ export class FlightRecord {
   end(id: number): number {
     this.#words[id << 2] = 0;
     this.count = (this.count - 1) | 0;
-    if (this.#order !== null) this.#oldest = (this.#oldest + 1) % this.#order.length;
+    if (this.#order !== null) this.#dequeue(this.#order);
     return this.#tokens[id]!;
+  }
+
+  #dequeue(order: Uint16Array): void {
+    this.#oldest = (this.#oldest + 1) % order.length;
   }
 
   /** In-order: the oldest id in flight. */
@@ -119,7 +137,7 @@ export class FlightRecord {
   drain(): number[] {
     const tokens: number[] = [];
     for (let id = 0; id < this.#size; id++) {
-      if (this.units(id) !== 0) tokens.push(this.#tokens[id]!);
+      if (this.#words[4 * id] !== 0) tokens.push(this.#tokens[id]!);
     }
     this.#words.fill(0);
     this.count = 0;
@@ -128,68 +146,84 @@ export class FlightRecord {
   }
 }
 
-/** What `add` refuses, in either format. `units`: descriptors that it would take. */
+/** What `add` refuses, in either format. */
 export function checkBuffers(
   buffers: BufferList,
   size: number,
   table: number | undefined,
   indirect: boolean,
-): number {
+): void {
   const { count } = buffers;
-  if (count === 0) throw new TypeError("A buffer needs at least one element");
+  // 2.7.5.3.1 and 2.8.17: no longer than the queue, through a table or not.
+  if (
+    count === 0 || count > size || buffers.bytes > MAX_BYTES || (table !== undefined && !indirect)
+  ) {
+    throw refusal(buffers, size, table, indirect);
+  }
+}
+
+function refusal(
+  { count, bytes }: BufferList,
+  size: number,
+  table: number | undefined,
+  indirect: boolean,
+): Error {
+  if (count === 0) return new TypeError("A buffer needs at least one element");
   if (table !== undefined && !indirect) {
-    throw new TypeError(
+    return new TypeError(
       "Cannot use an indirect table: VIRTIO_F_INDIRECT_DESC was not negotiated",
     );
   }
-  // 2.7.5.3.1 and 2.8.17: no longer than the queue, through a table or not.
   if (count > size) {
-    throw new RangeError(`A buffer of ${count} elements does not fit a queue of ${size}`);
+    return new RangeError(`A buffer of ${count} elements does not fit a queue of ${size}`);
   }
-  if (buffers.bytes > 0x1_0000_0000) {
-    throw new RangeError(`A buffer of ${buffers.bytes} bytes is longer than 2^32`);
-  }
-  return table === undefined ? count : 1;
+  return new RangeError(`A buffer of ${bytes} bytes is longer than 2^32`);
 }
 
-/** Writes a 64-bit address. */
-export function putAddress(words: Int32Array, at: number, address: number): void {
-  words[at] = address;
-  words[(at + 1) | 0] = address < 0x1_0000_0000 ? 0 : Math.floor(address / 0x1_0000_0000);
+/** The upper half of a 64-bit address. */
+export function upperHalf(address: number): number {
+  return address < HIGH ? 0 : Math.floor(address / HIGH) | 0;
 }
 
 /**
  * Writes an indirect table: linked entries in the split format (2.7.5.3), entries in order in the packed one (2.8.7).
  *
+ * @param high Upper half of the table's address.
  * @throws {AddressError} If it is not in one region.
  */
 export function writeTable(
   memory: GuestMemory,
   table: number,
+  high: number,
   buffers: BufferList,
   packed: boolean,
 ): void {
-  const { count, readableCount, addresses, lengths } = buffers;
-  const region = memory.lookupSegment(table, 16 * count);
-  if (region === null || ((table - region.base) & 3) !== 0) {
+  const { count } = buffers;
+  const low = table | 0;
+  const region = memory.locate(low, high, count << 4);
+  if (region === null || ((low - region.baseLow) & 3) !== 0) {
     writeTableAnywhere(memory, table, buffers, packed);
-    return;
-  }
-  const words = region.i32;
-  let at = (table - region.base) >> 2;
-  for (let i = 0; i < count; i++) {
-    putAddress(words, at, addresses[i]!);
-    words[(at + 2) | 0] = lengths[i]!;
-    words[(at + 3) | 0] = entryWord(i, count, readableCount, packed);
-    at = (at + 4) | 0;
+  } else {
+    writeEntries(region.i32, ((low - region.baseLow) | 0) >>> 2, buffers, packed);
   }
 }
 
-function entryWord(i: number, count: number, readableCount: number, packed: boolean): number {
-  const flags = i < readableCount ? 0 : F_WRITE;
-  if (packed) return flags << 16;
-  const next = (i + 1) | 0;
-  return next < count ? flags | F_NEXT | (next << 16) : flags;
+function writeEntries(words: Int32Array, at: number, buffers: BufferList, packed: boolean): void {
+  const from = buffers.words;
+  const end = buffers.count << 2;
+  for (let k = 0; k < end; k = (k + 4) | 0) {
+    const flags = from[(k + 3) | 0]!;
+    words[at] = from[k]!;
+    words[(at + 1) | 0] = from[(k + 1) | 0]!;
+    words[(at + 2) | 0] = from[(k + 2) | 0]!;
+    // In the split format each entry but the last names the next one: with k / 4 + 1 in the upper half.
+    words[(at + 3) | 0] = packed
+      ? flags << 16
+      : ((k + 4) | 0) < end
+      ? flags | F_NEXT | ((k + 4) << 14)
+      : flags;
+    at = (at + 4) | 0;
+  }
 }
 
 /** Not aligned to words, or at a seam of a large region. */
@@ -199,13 +233,8 @@ function writeTableAnywhere(
   buffers: BufferList,
   packed: boolean,
 ): void {
-  const { count, readableCount, addresses, lengths } = buffers;
-  memory.find(table, 16 * count);
-  const words = new Int32Array(4 * count);
-  for (let i = 0; i < count; i++) {
-    putAddress(words, 4 * i, addresses[i]!);
-    words[4 * i + 2] = lengths[i]!;
-    words[4 * i + 3] = entryWord(i, count, readableCount, packed);
-  }
+  memory.find(table, 16 * buffers.count);
+  const words = new Int32Array(4 * buffers.count);
+  writeEntries(words, 0, buffers, packed);
   memory.write(table, new Uint8Array(words.buffer));
 }

@@ -13,7 +13,6 @@ import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
   VIRTQ_USED_F_NO_NOTIFY,
 } from "../layout.ts";
 import { needEvent } from "../need_event.ts";
@@ -21,11 +20,10 @@ import type { ResolvedAreas } from "../open_queue.ts";
 import type { QueueConfig } from "../queue.ts";
 import type { BufferList } from "./buffer_list.ts";
 import type { DriverQueue } from "./driver_queue.ts";
-import { checkBuffers, FlightRecord, putAddress, writeTable } from "./record.ts";
+import { checkBuffers, FlightRecord, upperHalf, writeTable } from "./record.ts";
 
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const F_NEXT = VIRTQ_DESC_F_NEXT;
-const F_WRITE = VIRTQ_DESC_F_WRITE;
 const F_INDIRECT = VIRTQ_DESC_F_INDIRECT;
 
 /** Made by `openDriverQueue`; see `DriverQueue` for what the methods promise. */
@@ -110,40 +108,56 @@ export class SplitDriverQueue implements DriverQueue {
 
   /** See `DriverQueue.add`. */
   add(buffers: BufferList, token: number, table?: number): boolean {
-    const units = checkBuffers(buffers, this.size, table, this.#indirect);
+    checkBuffers(buffers, this.size, table, this.#indirect);
+    const units = table === undefined ? buffers.count : 1;
     if (units > this.free) return false;
-    // First, since it throws if the table is not in memory.
-    if (table !== undefined) writeTable(this.#memory, table, buffers, false);
     const head = this.#firstFree;
-    const words = this.#ringRegion.i32;
-    const start = this.#descriptors | 0;
     let last = head;
-    if (table === undefined) {
-      const links = this.#links;
-      const { count, readableCount, addresses, lengths } = buffers;
-      for (let i = 0, index = head; i < count; i++) {
-        const at = (start + (index << 2)) | 0;
-        putAddress(words, at, addresses[i]!);
-        words[(at + 2) | 0] = lengths[i]!;
-        let word = i < readableCount ? 0 : F_WRITE;
-        last = index;
-        index = links[index]!;
-        if (((i + 1) | 0) < count) word |= F_NEXT | (index << 16);
-        words[(at + 3) | 0] = word;
-      }
-    } else {
-      const at = (start + (head << 2)) | 0;
-      putAddress(words, at, table);
-      words[(at + 2) | 0] = 16 * buffers.count;
-      words[(at + 3) | 0] = F_INDIRECT;
-    }
+    if (table === undefined) last = this.#write(buffers, head);
+    else this.#writeIndirect(buffers, head, table);
     this.#firstFree = this.#links[last]!;
     this.free = (this.free - units) | 0;
     this.#record.start(head, token, units, last, buffers.writableBytes);
-    const slot = (this.#nextAvail + this.#added) & this.#mask;
+    const added = this.#added;
+    const slot = (this.#nextAvail + added) & this.#mask;
     this.#driverRegion.u16[(this.#availRing + slot) | 0] = head;
-    this.#added = (this.#added + 1) | 0;
+    this.#added = (added + 1) | 0;
     return true;
+  }
+
+  /** Writes the descriptors. @returns The last one. */
+  #write(buffers: BufferList, head: number): number {
+    const words = this.#ringRegion.i32;
+    const start = this.#descriptors | 0;
+    const links = this.#links;
+    const from = buffers.words;
+    const last = (buffers.count - 1) << 2;
+    let index = head;
+    for (let k = 0;; k = (k + 4) | 0) {
+      const at = (start + (index << 2)) | 0;
+      words[at] = from[k]!;
+      words[(at + 1) | 0] = from[(k + 1) | 0]!;
+      words[(at + 2) | 0] = from[(k + 2) | 0]!;
+      const flags = from[(k + 3) | 0]!;
+      if (k >= last) {
+        words[(at + 3) | 0] = flags;
+        return index;
+      }
+      index = links[index]!;
+      words[(at + 3) | 0] = flags | F_NEXT | (index << 16);
+    }
+  }
+
+  #writeIndirect(buffers: BufferList, head: number, table: number): void {
+    const high = upperHalf(table);
+    // First, since it throws if the table is not in memory.
+    writeTable(this.#memory, table, high, buffers, false);
+    const words = this.#ringRegion.i32;
+    const at = (this.#descriptors + (head << 2)) | 0;
+    words[at] = table;
+    words[(at + 1) | 0] = high;
+    words[(at + 2) | 0] = buffers.count << 4;
+    words[(at + 3) | 0] = F_INDIRECT;
   }
 
   /** See `DriverQueue.publish`. */
@@ -172,30 +186,40 @@ export class SplitDriverQueue implements DriverQueue {
   /** See `DriverQueue.take`. */
   take(): number {
     if (this.#batch > 0) return this.#takeOrdered();
-    if (this.#seenUsed === this.#nextUsed && !this.#look()) return -1;
+    const next = this.#nextUsed;
+    if (this.#seenUsed === next && !this.#look()) return -1;
     const words = this.#deviceRegion.i32;
-    const at = (this.#usedRing + ((this.#nextUsed & this.#mask) << 1)) | 0;
-    const id = words[at]! >>> 0;
-    const length = words[(at + 1) | 0]! >>> 0;
-    if (!this.#record.accepts(id, length)) {
-      this.#broken = this.#record.error(id, length);
-      this.#seenUsed = this.#nextUsed;
-      throw this.#broken;
+    const at = (this.#usedRing + ((next & this.#mask) << 1)) | 0;
+    const id = words[at]!;
+    const length = words[(at + 1) | 0]!;
+    const record = this.#record;
+    const units = record.accepts(id, length);
+    if (units === 0) throw this.#refuse(record.error(id >>> 0, length >>> 0));
+    if (this.#inOrder) return this.#takeBatch(id, length >>> 0);
+    this.#nextUsed = (next + 1) & 0xffff;
+    this.usedLength = length >>> 0;
+    this.#links[record.last(id)] = this.#firstFree;
+    this.#firstFree = id;
+    this.free = (this.free + units) | 0;
+    return record.end(id);
+  }
+
+  #refuse(error: VirtqueueError): VirtqueueError {
+    this.#broken = error;
+    this.#seenUsed = this.#nextUsed;
+    return error;
+  }
+
+  #takeBatch(id: number, length: number): number {
+    const batch = this.#record.batch(id);
+    if (batch > ((this.#seenUsed - this.#nextUsed) & 0xffff)) {
+      throw this.#refuse(
+        new VirtqueueError("2.7.8", `The device used buffer ${id} out of order`),
+      );
     }
-    if (this.#inOrder) {
-      const batch = this.#record.batch(id);
-      if (batch > ((this.#seenUsed - this.#nextUsed) & 0xffff)) {
-        this.#seenUsed = this.#nextUsed;
-        this.#broken = new VirtqueueError("2.7.8", `The device used buffer ${id} out of order`);
-        throw this.#broken;
-      }
-      this.#batch = batch;
-      this.#batchLength = length;
-      return this.#takeOrdered();
-    }
-    this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    this.usedLength = length;
-    return this.#release(id);
+    this.#batch = batch;
+    this.#batchLength = length;
+    return this.#takeOrdered();
   }
 
   /** In-order: only the last buffer of a batch has a used entry; the others count as written in full (2.7.9). */
@@ -205,15 +229,6 @@ export class SplitDriverQueue implements DriverQueue {
     this.usedLength = this.#batch === 1 ? this.#batchLength : record.writable(id);
     this.#batch--;
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    return this.#release(id);
-  }
-
-  #release(id: number): number {
-    const record = this.#record;
-    if (!this.#inOrder) {
-      this.#links[record.last(id)] = this.#firstFree;
-      this.#firstFree = id;
-    }
     this.free = (this.free + record.units(id)) | 0;
     return record.end(id);
   }
