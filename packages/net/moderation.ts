@@ -25,7 +25,9 @@ export class Moderator {
     this.#counters = counters;
     this.#due = new Uint8Array(counters.length);
     this.#packets = new Uint32Array(counters.length);
-    this.#publishedLater = () => this.#published();
+    const published = () => this.#published();
+    // Flushes are microtasks too, and may have been asked for after this one.
+    this.#publishedLater = () => queueMicrotask(published);
   }
 
   /** The same, with interrupts that come this way. */
@@ -63,7 +65,6 @@ export class Moderator {
     this.#packets[queue]!++;
     if (this.#scheduled) return;
     this.#scheduled = true;
-    // Behind the flush, which is the end of this call or a microtask that was asked for before.
     queueMicrotask(this.#publishedLater);
   }
 
@@ -83,11 +84,8 @@ export class Moderator {
 
   /** The driver wants to know of what a queue has just published. */
   #used(queue: number): void {
-    // Its packets are still to be counted, or were and wait.
-    if (
-      this.#isCoalesced(queue) &&
-      (this.#packets[queue] !== 0 || this.#coalescing.waiting(queue) !== 0)
-    ) {
+    // Its packets are still to be counted.
+    if (this.#isCoalesced(queue) && this.#packets[queue] !== 0) {
       this.#due[queue] = 1;
       this.#counters[queue]!.interrupts--;
     } else {

@@ -36,7 +36,6 @@ import {
   VIRTIO_NET_F_VQ_NOTF_COAL,
 } from "./constants.ts";
 import { CONTROL_LIMITS } from "./control/control.ts";
-export { offloadsOf as guestOffloads } from "./control/offloads.ts";
 import type { NetDeviceOptions } from "./options.ts";
 import { Offload } from "./sink.ts";
 

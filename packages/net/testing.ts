@@ -114,6 +114,8 @@ export interface RawNetOptions {
   readonly queueSize?: number;
   /** Pairs of queues to set up, instead of those that there are. */
   readonly pairs?: number;
+  /** Whether to set up a control queue, negotiated or not. */
+  readonly controlQueue?: boolean;
   readonly memory?: GuestMemory;
 }
 
@@ -183,7 +185,8 @@ export class RawNetDriver {
       queues: ({ features }) => {
         const many = (features & (VIRTIO_NET_F_MQ | VIRTIO_NET_F_RSS)) !== 0n;
         const pairs = options.pairs ?? (many ? device.config.view.getUint16(8, true) : 1);
-        const count = 2 * pairs + (hasFeature(features, VIRTIO_NET_F_CTRL_VQ) ? 1 : 0);
+        const count = 2 * pairs +
+          (options.controlQueue ?? hasFeature(features, VIRTIO_NET_F_CTRL_VQ) ? 1 : 0);
         queues = Array.from({ length: count }, (_, index) => index);
         return queues.map((index) => ({ index, size: options.queueSize ?? 64 }));
       },
