@@ -108,8 +108,8 @@ export class Switch {
   /** The ports that there are. */
   #open: readonly SwitchPort[] = [];
   readonly #maxPorts: number;
-  /** To whom the frame in hand goes. */
-  readonly #targets: SwitchPort[] = [];
+  /** To whom the frame in hand goes; made shorter only when a port goes, since that costs an allocation. */
+  #targets: SwitchPort[] = [];
   readonly #turn: Turn = new Turn((frame, number) => this.#handle(frame, number));
   readonly #host: PortHost = {
     enter: (frame, port) => this.#enter(frame, port),
@@ -190,6 +190,7 @@ export class Switch {
     this.#table.forgetPort(index);
     this.#locks.forgetPort(index);
     this.#ports[index] = null;
+    this.#targets = [];
     // What came by this port and still waits is not the next one's.
     this.#lives[index] = (this.#lives[index]! + 1) % LIVES;
     this.#open = this.#ports.filter((each) => each !== null);
@@ -263,15 +264,15 @@ export class Switch {
     if (!from.bucket.take(now)) return Drop.flood;
     // Whoever gets the frame may add and remove ports.
     const targets = this.#targets;
+    let count = 0;
     for (const port of this.#open) {
-      if (port.linkUp && mayReach(from, port, vlan)) targets.push(port);
+      if (port.linkUp && mayReach(from, port, vlan)) targets[count++] = port;
     }
-    if (targets.length > 1) frame.hold();
-    for (let i = 0; i < targets.length; i++) {
+    if (count > 1) frame.hold();
+    for (let i = 0; i < count; i++) {
       if (i > 0) frame.rewind();
       this.#send(frame, targets[i]!, vlan);
     }
-    targets.length = 0;
     return -1;
   }
 
