@@ -6,7 +6,8 @@
 /** What the prompt for a name begins with. */
 export const HOST_NAME = "virtio";
 
-const INIT = `#!/bin/busybox sh
+const init = (setup: string): string =>
+  `#!/bin/busybox sh
 export PATH=/bin HOME=/
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -20,6 +21,7 @@ modprobe -a virtio_pci virtio_mmio virtio_console
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do [ -c /dev/hvc0 ] && break; usleep 100000; done
 # The kernel does not repeat to a console that comes late what it has said so far.
 grep -qw quiet /proc/cmdline || dmesg >/dev/hvc0
+${setup}
 exec init
 `;
 
@@ -54,8 +56,12 @@ const ISSUE =
 
 const encoder = new TextEncoder();
 
-/** The parts of the initial RAM disk that make this system. */
-export function consoleSystem(): {
+/**
+ * The parts of the initial RAM disk that make this system.
+ *
+ * @param setup Shell commands to run once the console is there, before anybody logs in.
+ */
+export function consoleSystem(setup = ""): {
   init: string;
   files: { path: string; bytes: Uint8Array; mode?: number }[];
 } {
@@ -65,7 +71,7 @@ export function consoleSystem(): {
     mode,
   });
   return {
-    init: INIT,
+    init: init(setup),
     files: [
       file("/etc/inittab", INITTAB),
       file("/etc/passwd", "root::0:0:root:/root:/bin/sh\n"),
