@@ -1,7 +1,7 @@
 /**
- * Fuzzing: `deno task fuzz [--seconds N] [--seed S] [--target vring|blk|pci|mmio] [--replay FILE]`.
+ * Fuzzing: `deno task fuzz [--seconds N] [--seed S] [--target NAME] [--replay FILE]`.
  *
- * Drivers that mostly keep the rules, with rare broken ones, against the queues, the block device and both transports. What
+ * Drivers that mostly keep the rules, with rare broken ones, against the queues, the devices and both transports. What
  * must hold: no exception escapes, no memory outside of what was given is changed, nothing hangs, the device works or asks
  * for a reset, and after one it works. A failing case is made small, printed, and written to a file under .cache/fuzz, from
  * which it replays.

@@ -1,5 +1,6 @@
 import { blkTarget } from "./blk_target.ts";
 import { mmioTarget, pciTarget } from "./bus_target.ts";
+import { consoleTarget } from "./console_target.ts";
 import type { Target } from "./harness.ts";
 import { vringTarget } from "./vring_target.ts";
 
@@ -7,6 +8,7 @@ import { vringTarget } from "./vring_target.ts";
 export const TARGETS: readonly Target<unknown>[] = [
   vringTarget,
   blkTarget,
+  consoleTarget,
   pciTarget,
   mmioTarget,
 ] as readonly Target<unknown>[];
