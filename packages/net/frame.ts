@@ -8,9 +8,12 @@ import {
   VIRTIO_NET_HDR_GSO_TCPV4,
   VIRTIO_NET_HDR_GSO_TCPV6,
   VIRTIO_NET_HDR_GSO_UDP,
+  VIRTIO_NET_HDR_GSO_UDP_L4,
 } from "./constants.ts";
 import { Offload } from "./sink.ts";
 
+/** A need beside those of `Offload`: what such a header says, nobody can do. `pass` refuses it, or finds what is meant. */
+const NOBODY = 128;
 /** Bytes of a frame that are read at once, so that its headers are looked at in memory that no driver can change. */
 export const HEAD_SIZE = 256;
 
@@ -80,6 +83,8 @@ export class Frame {
   get needs(): number {
     let needs = (this.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0 ? Offload.csum : 0;
     if (this.gsoType === VIRTIO_NET_HDR_GSO_NONE) return needs;
+    // Every frame that is to be segmented has a partial checksum (5.1.9.4.1).
+    if (needs === 0) needs = NOBODY;
     if ((this.gsoType & VIRTIO_NET_HDR_GSO_ECN) !== 0) needs |= Offload.ecn;
     switch (this.gsoType & ~VIRTIO_NET_HDR_GSO_ECN) {
       case VIRTIO_NET_HDR_GSO_TCPV4:
@@ -88,8 +93,10 @@ export class Frame {
         return needs | Offload.tso6;
       case VIRTIO_NET_HDR_GSO_UDP:
         return needs | Offload.ufo;
-      default:
+      case VIRTIO_NET_HDR_GSO_UDP_L4:
         return needs | (this.#isIpv6() ? Offload.uso6 : Offload.uso4);
+      default:
+        return needs | NOBODY;
     }
   }
 

@@ -85,7 +85,10 @@ function finishInto(
   layout.parse(frame.view, frame.headLength, frame.length);
   // Arithmetic follows: a back end that did not check is not believed.
   if (checkHeader(frame, layout, Offload.all, true) !== null) return false;
-  if (frame.gsoType === VIRTIO_NET_HDR_GSO_NONE) {
+  if ((frame.needs & ~sink.offloads) === 0) {
+    // What it said beyond that meant nothing.
+    sink.deliver(frame);
+  } else if (frame.gsoType === VIRTIO_NET_HDR_GSO_NONE) {
     completeInto(finisher.frame, frame, layout);
     give(finisher.frame, sink, made);
   } else {
