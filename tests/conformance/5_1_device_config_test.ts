@@ -1,0 +1,224 @@
+/** Virtio 1.4, 5.1.4: the configuration of a network device, and what its MTU means. */
+import type { FeatureSet } from "@virtio/device";
+import * as net from "@virtio/net";
+import { NetDevice } from "@virtio/net";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { LocalTransport } from "../../packages/device/testing.ts";
+import { GuestMemory } from "@virtio/memory";
+import { plainFrame, RawNetDriver, SpyBackend, turns } from "../../packages/net/testing.ts";
+
+const at = net.NetConfigOffset;
+const MAC = "02:00:00:00:00:01";
+
+function make(options: Partial<net.NetDeviceOptions> = {}): NetDevice {
+  return new NetDevice({ backend: new SpyBackend(), mac: MAC, ...options });
+}
+function offers(device: NetDevice, feature: FeatureSet): boolean {
+  return (device.features & feature) === feature;
+}
+/** Every choice of pairs and MTUs, and features with and without some of them. */
+function* devices(): Generator<NetDevice> {
+  const without = [
+    0n,
+    net.VIRTIO_NET_F_CTRL_VQ,
+    net.VIRTIO_NET_F_RSS,
+    net.VIRTIO_NET_F_HASH_REPORT,
+  ];
+  for (const queuePairs of [1, 2, 16, 1024]) {
+    for (const features of without) {
+      yield make({ queuePairs, queueSize: 4, features: ~features });
+      yield make({ queuePairs, queueSize: 4, features: ~features, mtu: 1500 });
+    }
+  }
+}
+
+Deno.test("5.1.4.1-D1: max_virtqueue_pairs is 1 to 0x8000 where MQ is offered", () => {
+  let offered = 0;
+  for (const device of devices()) {
+    if (!offers(device, net.VIRTIO_NET_F_MQ)) continue;
+    offered++;
+    const pairs = device.config.read(at.max_virtqueue_pairs, 2);
+    assert(pairs >= 1 && pairs <= 0x8000);
+    assertEquals(device.queueSizes.length, 2 * pairs + 1);
+  }
+  assert(offered > 10);
+  for (const queuePairs of [0, 1025, 0x8001, 1.5]) {
+    assertThrows(() => make({ queuePairs }), RangeError);
+  }
+});
+
+Deno.test("5.1.4.1-D2 5.1.4.1-D3: mtu is 68 to 65535 where MTU is offered, and at least 1280 unless the embedder wants less", () => {
+  for (const mtu of [68, 1280, 1500, 9000, 65535]) {
+    const device = make({ mtu });
+    assert(offers(device, net.VIRTIO_NET_F_MTU));
+    assertEquals(device.config.read(at.mtu, 2), mtu);
+  }
+  for (const mtu of [0, 67, 65536, -1]) assertThrows(() => make({ mtu }), RangeError);
+  // Nobody asked for one: it is not offered, or is the back end's.
+  assert(!offers(make(), net.VIRTIO_NET_F_MTU));
+  const backend = new SpyBackend();
+  backend.maxMtu = 1500;
+  const device = make({ backend });
+  assert(offers(device, net.VIRTIO_NET_F_MTU));
+  assertEquals(device.config.read(at.mtu, 2), 1500);
+});
+
+Deno.test("5.1.4.1-D4: mtu stays as it is, through life, link changes and resets", async () => {
+  const backend = new SpyBackend();
+  backend.maxMtu = 9000;
+  const device = make({ backend, mtu: 1500 });
+  const driver = await RawNetDriver.open(device);
+  backend.maxMtu = 1280;
+  backend.onLinkChange?.();
+  device.setLink(false);
+  device.setLink(true);
+  driver.transport.writeConfig(at.mtu, 2, 68);
+  assertEquals(device.config.read(at.mtu, 2), 1500);
+  await driver.session.reset();
+  assertEquals(device.config.read(at.mtu, 2), 1500);
+});
+
+Deno.test("5.1.4.1-D5: once MTU was negotiated no packet reaches the driver that exceeds it, tags apart, unless it is to be segmented", async () => {
+  for (const wanted of [~0n, ~net.VIRTIO_NET_F_MTU]) {
+    const backend = new SpyBackend();
+    const device = make({ backend, mtu: 1500 });
+    const driver = await RawNetDriver.open(device, { wanted });
+    driver.postMany(0, 20, 4000);
+    const tagged = (length: number) => {
+      const frame = plainFrame(length);
+      frame.set([0x81, 0, 0, 7], 12);
+      return frame;
+    };
+    const frames = [plainFrame(1514), plainFrame(1515), tagged(1518), tagged(1519)];
+    await driver.control(0, 0, [1]);
+    for (const frame of frames) {
+      backend.give(frame);
+      backend.give(frame, { gsoType: net.VIRTIO_NET_HDR_GSO_ECN });
+    }
+    await turns(1);
+    const lengths = driver.frames().map(({ bytes }) => bytes.length);
+    const right = [1514, 1514, 1518, 1518];
+    assertEquals(
+      lengths,
+      wanted === ~0n ? right : [1514, 1514, 1515, 1515, 1518, 1518, 1519, 1519],
+    );
+  }
+});
+
+Deno.test("5.1.4.1-D6: packets of up to mtu are sent, in one piece", async () => {
+  for (const mtu of [68, 1500, 9000, 65535]) {
+    const backend = new SpyBackend();
+    const driver = await RawNetDriver.open(make({ backend, mtu }));
+    const frames = [60, mtu, mtu + 13, mtu + 14].filter((length) => length <= mtu + 14).map((
+      length,
+    ) => plainFrame(length));
+    for (const frame of frames) {
+      driver.send(frame);
+      driver.send(frame, { gsoType: net.VIRTIO_NET_HDR_GSO_ECN });
+      await turns(1);
+    }
+    assertEquals(backend.bytes, frames.flatMap((frame) => [frame, frame]));
+    assertEquals(
+      backend.sent.every(({ gsoType }) => gsoType === net.VIRTIO_NET_HDR_GSO_NONE),
+      true,
+    );
+  }
+});
+
+Deno.test("5.1.4.1-D7: rss_max_key_size is at least 40 where RSS or HASH_REPORT is offered", () => {
+  let offered = 0;
+  for (const device of devices()) {
+    const rss = net.VIRTIO_NET_F_RSS | net.VIRTIO_NET_F_HASH_REPORT;
+    if ((device.features & rss) === 0n) continue;
+    offered++;
+    assert(device.config.read(at.rss_max_key_size, 1) >= 40);
+    assert(device.config.read(at.supported_hash_types, 4) !== 0);
+  }
+  assert(offered > 10);
+});
+
+Deno.test("5.1.4.1-D8: rss_max_indirection_table_length is at least 128 where RSS is offered", () => {
+  let offered = 0;
+  for (const device of devices()) {
+    if (!offers(device, net.VIRTIO_NET_F_RSS)) continue;
+    offered++;
+    assert(device.config.read(at.rss_max_indirection_table_length, 2) >= 128);
+  }
+  assert(offered > 5);
+});
+
+Deno.test("5.1.4.1-D10: speed is 0 to 0x7fffffff, or unknown", () => {
+  assertEquals(make().config.read(at.speed, 4), 0xffff_ffff);
+  for (const speed of [0, 10, 100_000, 0x7fff_ffff]) {
+    assertEquals(make({ speed }).config.read(at.speed, 4), speed);
+  }
+  for (const speed of [-1, 0x8000_0000, 0.5]) assertThrows(() => make({ speed }), RangeError);
+});
+
+// Here 5.1.4.1 says 0x00 for full and 0x01 for half duplex; 5.1.4 says the opposite, and so do all drivers.
+Deno.test("5.1.4.1-D11: duplex is 0x01 (full), 0x00 (half), or 0xff (unknown)", () => {
+  assertEquals(make().config.read(at.duplex, 1), 0xff);
+  assertEquals(make({ duplex: "full" }).config.read(at.duplex, 1), 1);
+  assertEquals(make({ duplex: "half" }).config.read(at.duplex, 1), 0);
+});
+
+Deno.test("5.1.4.1-D12: speed and duplex do not change while the link is up", async () => {
+  const device = make({ speed: 1000, duplex: "full" });
+  const driver = await RawNetDriver.open(device);
+  const seen: string[] = [];
+  const look = () => {
+    const { config } = device;
+    seen.push(`${config.read(at.speed, 4)} ${config.read(at.duplex, 1)}`);
+  };
+  look();
+  device.announce();
+  look();
+  device.setLink(false);
+  device.setLink(true);
+  look();
+  driver.transport.writeConfig(at.speed, 4, 10);
+  driver.transport.writeConfig(at.duplex, 1, 0);
+  look();
+  assertEquals(seen, ["1000 1", "1000 1", "1000 1", "1000 1"]);
+});
+
+Deno.test("5.1.4.1-D13 5.1.4.1-D14: HASH_REPORT and CTRL_RX_EXTRA are not offered without CTRL_VQ", () => {
+  for (const device of devices()) {
+    if (offers(device, net.VIRTIO_NET_F_CTRL_VQ)) continue;
+    assert(!offers(device, net.VIRTIO_NET_F_HASH_REPORT));
+    assert(!offers(device, net.VIRTIO_NET_F_CTRL_RX_EXTRA));
+  }
+  const without = make({ features: ~net.VIRTIO_NET_F_CTRL_VQ });
+  assert(!offers(without, net.VIRTIO_NET_F_CTRL_VQ));
+  assert(offers(make(), net.VIRTIO_NET_F_HASH_REPORT | net.VIRTIO_NET_F_CTRL_RX_EXTRA));
+});
+
+Deno.test("5.1.3.1: a driver that accepts a feature without what it needs is refused", () => {
+  const pairs: [bigint, bigint][] = [
+    [net.VIRTIO_NET_F_GUEST_TSO4, net.VIRTIO_NET_F_GUEST_CSUM],
+    [net.VIRTIO_NET_F_GUEST_USO6, net.VIRTIO_NET_F_GUEST_CSUM],
+    [net.VIRTIO_NET_F_HOST_TSO6, net.VIRTIO_NET_F_CSUM],
+    [net.VIRTIO_NET_F_HOST_USO, net.VIRTIO_NET_F_CSUM],
+    [net.VIRTIO_NET_F_CTRL_RX, net.VIRTIO_NET_F_CTRL_VQ],
+    [net.VIRTIO_NET_F_MQ, net.VIRTIO_NET_F_CTRL_VQ],
+    [net.VIRTIO_NET_F_RSS, net.VIRTIO_NET_F_CTRL_VQ],
+    [net.VIRTIO_NET_F_NOTF_COAL, net.VIRTIO_NET_F_CTRL_VQ],
+    [
+      net.VIRTIO_NET_F_GUEST_ECN | net.VIRTIO_NET_F_GUEST_CSUM,
+      net.VIRTIO_NET_F_GUEST_TSO6,
+    ],
+    [net.VIRTIO_NET_F_HOST_ECN | net.VIRTIO_NET_F_CSUM, net.VIRTIO_NET_F_HOST_TSO4],
+  ];
+  const agrees = (features: bigint): boolean => {
+    const device = make({ queuePairs: 2 });
+    const transport = new LocalTransport(device, GuestMemory.allocate(2 ** 16), 1n << 32n);
+    transport.writeStatus(1);
+    transport.writeStatus(3);
+    transport.writeDriverFeatures(features | 1n << 32n);
+    transport.writeStatus(11);
+    return (transport.readStatus() & 8) !== 0;
+  };
+  for (const [feature, needed] of pairs) {
+    assertEquals([agrees(feature), agrees(feature | needed)], [false, true]);
+  }
+});
