@@ -18,7 +18,7 @@ const ALLOWED: Record<string, readonly string[]> = {
 
 /** Files of packages that may touch `Deno`: back ends that are files, sockets or terminals of the operating system. */
 const DENO_FILES =
-  /^packages\/(v86\/shared_memory|blk\/backends\/file|console\/backends\/(file|unix|terminal))(_[a-z]+)?\.ts$/;
+  /^packages\/(v86\/shared_memory|blk\/backends\/file|console\/backends\/(file|unix|terminal)|net\/backends\/(stream|tap|pcapng))(_[a-z]+)?\.ts$/;
 
 async function* sources(folder: string): AsyncGenerator<string> {
   for await (const entry of Deno.readDir(folder)) {

@@ -121,6 +121,19 @@ export class SwitchPort implements NetBackend {
     this.connect({ offloads, deliver: onFrame });
   }
 
+  /**
+   * Plugs another back end in, such as a tap or a stream: the way out of the switch. The port is up while its link is.
+   */
+  plug(backend: NetBackend): void {
+    const follow = (): void => {
+      this.up = backend.linkUp ?? true;
+    };
+    backend.onLinkChange = follow;
+    follow();
+    this.connect(backend);
+    backend.connect(this);
+  }
+
   /** Sends a frame into the switch, as a device behind the port does. Needs no more than `Offload.all` to be finished. */
   send(frame: Frame): void {
     this.#host.enter(frame, this);
