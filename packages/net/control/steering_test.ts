@@ -113,10 +113,15 @@ Deno.test("automatic: flows nobody sent on are spread, each always to the same p
 Deno.test("automatic: fragments of a datagram stay together", () => {
   const rig = new ControlRig();
   setPairs(rig, 4);
-  const first = { ...flow(1, 4, "udp"), fragment: 0x2000 };
-  const later = { ...flow(99, 4, 17 as never), source: first.source!, fragment: 0x2010 };
-  rig.control.steering.sentOn(rig.frame(first), 2);
-  assertEquals(pairOf(rig, { ...later, destination: first.destination! }), 2);
+  for (let n = 0; n < 20; n++) {
+    // The same addresses for the datagram in both directions, and ports only in its first fragment.
+    const addresses = { source: [10, 1, n, 1], destination: [10, 1, n, 1] };
+    const first = { ...flow(n, 4, "udp"), ...addresses, fragment: 0x2000 };
+    const later = { transport: 17, payload: new Uint8Array(64), ...addresses, fragment: 0x2010 };
+    rig.control.steering.sentOn(rig.frame(first), n % 4);
+    assertEquals(pairOf(rig, later), n % 4);
+    assertEquals(pairOf(rig, { ...later, fragment: 0x0020 }), n % 4);
+  }
 });
 
 Deno.test("automatic: the table of flows is bounded, and forgotten when the number of pairs changes", () => {
