@@ -70,6 +70,8 @@ interface ConsoleCase {
   readonly inOrder: boolean;
   readonly indirect: boolean;
   readonly multiport: boolean;
+  /** Whether the driver begins as drivers do, and answers what it is told of ports. */
+  readonly polite: boolean;
   readonly steps: readonly Step[];
 }
 
@@ -176,6 +178,10 @@ const cases: fc.Arbitrary<ConsoleCase> = fc.record({
     weight: 1,
     arbitrary: fc.constant(false),
   }),
+  polite: fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, {
+    weight: 1,
+    arbitrary: fc.constant(false),
+  }),
   steps: fc.array(step, { maxLength: 80, size: "max" }),
 });
 
@@ -199,7 +205,7 @@ class Stream {
 
 /** A back end that checks what it is given. */
 class Host implements ConsoleBackend {
-  room = Infinity;
+  room = 200;
   readonly #stream: Stream;
   readonly #valid: () => boolean;
 
@@ -239,10 +245,14 @@ class ConsoleRun {
   #rings: (RawSplitDriver | RawPackedDriver)[] = [];
   /** Whether the driver has kept every rule since the last reset. */
   #valid = true;
+  /** What a back end found. */
+  #found: unknown = null;
   #sent = 0;
   #ranges: (readonly [number, number])[] = [];
   /** Ports that the device told of. */
   readonly #known: Set<number> = new Set();
+  /** Those that the driver did not answer yet. */
+  readonly #answers: number[] = [];
 
   constructor(test: ConsoleCase) {
     this.#test = test;
@@ -254,7 +264,12 @@ class ConsoleRun {
   }
 
   #make(ports: readonly number[]): void {
-    this.#device = new ConsoleDevice({ maxPorts: PORTS, queueSize: SIZE });
+    this.#device = new ConsoleDevice({
+      maxPorts: PORTS,
+      queueSize: SIZE,
+      // What a back end finds wrong here is thrown where it is looked for.
+      onError: (error) => this.#found ??= error,
+    });
     for (const id of ports) this.#add(id);
     this.#state = new DeviceState(this.#device, {
       memory: this.#memory,
@@ -277,22 +292,12 @@ class ConsoleRun {
       await this.#step(step);
       if (step.do !== "chain" && step.do !== "start") this.#checkMemory();
       for (let queue = 0; queue < QUEUES; queue++) this.#reap(queue);
+      this.#answer();
       this.#checkHealth();
     }
     // A reset heals it, whatever was done.
     await this.#start();
-    this.#chain({
-      do: "chain",
-      queue: 1,
-      length: 9,
-      cut: [],
-      id: 0,
-      event: 0,
-      value: 0,
-      indirect: false,
-      kick: true,
-      wrong: null,
-    });
+    this.#post(1, 9);
     this.#guard.remember();
     await turns(1);
     this.#device.port(0)?.resume();
@@ -311,6 +316,7 @@ class ConsoleRun {
   }
 
   #checkHealth(): void {
+    if (this.#found !== null) throw this.#found;
     const { status } = this.#state;
     assert(Number.isInteger(status) && status >= 0 && status <= 0xff, `the status is ${status}`);
     if (!this.#valid) return;
@@ -343,6 +349,19 @@ class ConsoleRun {
       state.enableQueue(queue);
     }
     state.writeStatus(15);
+    if (!this.#test.polite || !this.#test.multiport) return;
+    for (let i = 0; i < 6; i++) this.#post(2, 64);
+    this.#say(0, 0);
+  }
+
+  /** Posts a buffer as a driver does that keeps the rules. */
+  #post(queue: number, length: number, id = 0, event = 0): void {
+    const rest = { cut: [], value: 1, indirect: false, kick: true, wrong: null };
+    this.#chain({ do: "chain", queue, length, id, event, ...rest });
+  }
+
+  #say(id: number, event: number): void {
+    this.#post(3, 8, id, event);
   }
 
   async #reset(): Promise<void> {
@@ -355,6 +374,7 @@ class ConsoleRun {
     this.#valid = true;
     this.#errors.length = 0;
     this.#known.clear();
+    this.#answers.length = 0;
     for (const stream of [...this.#outputs, ...this.#inputs]) stream.lose();
   }
 
@@ -458,7 +478,11 @@ class ConsoleRun {
     if (this.#flights.some(({ all }) => all.some((other) => other.at === at))) return;
     const write = queue % 2 === 0;
     // A control message of another length, now and then.
-    const length = queue === 3 && step.length > 16 ? 8 : Math.min(step.length, 500);
+    const length = queue === 3 && step.length > 4
+      ? 8
+      : queue === 2 && step.length > 1
+      ? Math.max(step.length, 8)
+      : step.length;
     const descriptors: RawDescriptor[] = [];
     let done = 0;
     for (const part of step.cut) {
@@ -527,6 +551,18 @@ class ConsoleRun {
     }
   }
 
+  /** Ports that came are ready, and opened; buffers go where some were used. */
+  #answer(): void {
+    const answers = this.#answers.splice(0);
+    if (!this.#test.polite || !this.#valid) return;
+    for (const id of answers) {
+      this.#say(id, 3);
+      this.#say(id, 6);
+      this.#post(2, 64);
+      this.#post(2, 64);
+    }
+  }
+
   /** What the device may say (5.3.6.2.1). */
   #checkMessage(bytes: Uint8Array): void {
     assert(bytes.length >= 8);
@@ -535,6 +571,7 @@ class ConsoleRun {
     if (event === 1) {
       assert(!this.#known.has(id), `port ${id} is added twice`);
       this.#known.add(id);
+      this.#answers.push(id);
       return;
     }
     assert(this.#known.has(id), `message ${event} of port ${id}, which was not added`);
