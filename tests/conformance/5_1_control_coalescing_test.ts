@@ -133,7 +133,7 @@ Deno.test("5.1.9.5.10.6-D7: a notification comes with the last of max_packets, o
   }
 });
 
-Deno.test("5.1.9.5.10.1: with max_packets or max_usecs of 0 a notification follows every packet", async () => {
+Deno.test("5.1.9.5.10.1 with max_packets or max_usecs of 0 a notification follows every packet", async () => {
   const { setAll, receive, interrupts } = await open();
   for (const [packets, usecs] of [[0, 1000], [5, 0]] as const) {
     await setAll(false, packets, usecs);
@@ -141,7 +141,7 @@ Deno.test("5.1.9.5.10.1: with max_packets or max_usecs of 0 a notification follo
   }
 });
 
-Deno.test("5.1.9.5.10.4: new parameters make a notification due at once", async () => {
+Deno.test("5.1.9.5.10.4 new parameters make a notification due at once", async () => {
   const { setAll, receive, interrupts } = await open();
   await setAll(false, 15, 1000);
   assertEquals(await interrupts(() => receive(10)), 0);

@@ -109,7 +109,7 @@ Deno.test("5.1.9.5.1.1-D15 5.1.9.5.1.1-D16 5.1.9.5.1.1-D17: NOBCAST keeps broadc
   assertEquals(await seen(), "1011");
 });
 
-Deno.test("5.1.9.5.1: commands whose feature was not negotiated are answered with VIRTIO_NET_ERR", async () => {
+Deno.test("5.1.9.5.1 commands whose feature was not negotiated are answered with VIRTIO_NET_ERR", async () => {
   const { rx } = await open(net.VIRTIO_NET_F_CTRL_VQ | net.VIRTIO_NET_F_CTRL_RX);
   assertEquals(await rx(ctrl.VIRTIO_NET_CTRL_RX_PROMISC, 1), OK);
   assertEquals(await rx(ctrl.VIRTIO_NET_CTRL_RX_NOUNI, 1), ERR);

@@ -145,7 +145,7 @@ Deno.test("5.1.9.5.6.2-D3 5.1.9.5.6.2-D4: what is for a queue that is being rese
   assertEquals(driver.transport.needsReset, false);
 });
 
-Deno.test("5.1.9.5.6: automatic steering: a flow comes back to the pair that it was last sent on", async () => {
+Deno.test("5.1.9.5.6 automatic steering: a flow comes back to the pair that it was last sent on", async () => {
   const { setPairs, receive, send } = await open();
   await setPairs(PAIRS);
   for (const pair of [3, 1, 2, 0]) {
@@ -206,7 +206,7 @@ Deno.test("5.1.9.6.4-D22 5.1.9.6.4-D24 5.1.9.6.4-D25: receive filters come first
   assertEquals((await receive({ ...flow(1), to: other })).pair, 0);
 });
 
-Deno.test("5.1.9.5.6.4: hash configuration: hashes are reported without RSS too", async () => {
+Deno.test("5.1.9.5.6.4 hash configuration: hashes are reported without RSS too", async () => {
   const { setHash, receive } = await open(FEATURES & ~net.VIRTIO_NET_F_RSS);
   const before = (await receive(flow(1))).header!;
   assertEquals([before.hashReport, before.hashValue], [0, 0]);
@@ -222,7 +222,7 @@ Deno.test("5.1.9.5.6.4: hash configuration: hashes are reported without RSS too"
   assertEquals(await setHash({ reserved: [0, 1, 0, 0, 0, 0, 0, 0] }), ERR);
 });
 
-Deno.test("5.1.9.5.7.1: what a driver must not ask for is answered with VIRTIO_NET_ERR, and changes nothing", async () => {
+Deno.test("5.1.9.5.7.1 what a driver must not ask for is answered with VIRTIO_NET_ERR, and changes nothing", async () => {
   const { setRss, receive } = await open();
   await setRss({ table: [1], unclassified: 1 });
   const bad: RssSpec[] = [

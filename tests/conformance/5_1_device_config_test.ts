@@ -193,7 +193,7 @@ Deno.test("5.1.4.1-D13 5.1.4.1-D14: HASH_REPORT and CTRL_RX_EXTRA are not offere
   assert(offers(make(), net.VIRTIO_NET_F_HASH_REPORT | net.VIRTIO_NET_F_CTRL_RX_EXTRA));
 });
 
-Deno.test("5.1.3.1: a driver that accepts a feature without what it needs is refused", () => {
+Deno.test("5.1.3.1 a driver that accepts a feature without what it needs is refused", () => {
   const pairs: [bigint, bigint][] = [
     [net.VIRTIO_NET_F_GUEST_TSO4, net.VIRTIO_NET_F_GUEST_CSUM],
     [net.VIRTIO_NET_F_GUEST_USO6, net.VIRTIO_NET_F_GUEST_CSUM],

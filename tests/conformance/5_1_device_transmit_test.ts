@@ -150,7 +150,7 @@ Deno.test("5.1.9.2.2-D12: without NEEDS_CSUM nobody is told that the checksum is
   }
 });
 
-Deno.test("5.1.9.2: a checksum left to the device is right when it is sent, and all segments of a packet are", async () => {
+Deno.test("5.1.9.2 a checksum left to the device is right when it is sent, and all segments of a packet are", async () => {
   const { send } = await open(OFFLOADS, 0);
   for (const ip of [4, 6] as const) {
     for (const transport of ["tcp", "udp"] as const) {
