@@ -194,6 +194,8 @@ export class NetControl {
         statistics.write(writer);
         break;
       case COALESCING_GET:
+        // The standard shows these as the end of the command's data, before ack, but data are what the driver sets (5.1.9.5):
+        // what the device sets beside ack is a result, and stands where every result does.
         writer.u32(this.coalescing.maxPackets(this.#asked));
         writer.u32(this.coalescing.maxUsecs(this.#asked));
     }
