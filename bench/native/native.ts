@@ -1,5 +1,6 @@
 /** Compiles bench/native/reference.c at run time and calls it in this process, one call for a block of batches. */
 import type { RequestShape, World } from "../work.ts";
+import { compile } from "./compile.ts";
 
 const SYMBOLS = {
   world_open: { parameters: ["i32", "i32", "u32", "u32", "i32"], result: "pointer" },
@@ -25,28 +26,10 @@ export class Native {
 
   /** Compiles the reference if there is a compiler. @returns Null where there is none. */
   static async open(): Promise<Native | null> {
-    const compiler = await findCompiler();
-    if (compiler === null) return null;
-    const source = new URL("reference.c", import.meta.url);
-    const cache = new URL("../../.cache/bench/", import.meta.url);
-    await Deno.mkdir(cache, { recursive: true });
-    const text = await Deno.readFile(source);
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", text));
-    const name = Array.from(digest.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
-    const library = new URL(`reference-${name.join("")}.so`, cache);
-    try {
-      await Deno.stat(library);
-    } catch {
-      const temporary = `${library.pathname}.${Deno.pid}`;
-      const { success, stderr } = await new Deno.Command(compiler.command, {
-        args: ["-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-o", temporary, source.pathname],
-      }).output();
-      if (!success) {
-        throw new Error(`The C reference does not compile: ${new TextDecoder().decode(stderr)}`);
-      }
-      await Deno.rename(temporary, library);
-    }
-    return new Native(Deno.dlopen(library, SYMBOLS), compiler.version);
+    const compiled = await compile("reference.c");
+    if (compiled === null) return null;
+    const { library, compiler } = compiled;
+    return new Native(Deno.dlopen(library, SYMBOLS), compiler);
   }
 
   /** Guest memory and queues of its own. `fresh`: empty rings, for the full round. */
@@ -73,17 +56,4 @@ export class Native {
       round: (batches) => symbols.world_round(handle, batches),
     };
   }
-}
-
-async function findCompiler(): Promise<{ command: string; version: string } | null> {
-  for (const command of ["gcc", "cc", "clang"]) {
-    try {
-      const { success, stdout } = await new Deno.Command(command, { args: ["--version"] }).output();
-      if (!success) continue;
-      return { command, version: new TextDecoder().decode(stdout).split("\n")[0]! };
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-  }
-  return null;
 }

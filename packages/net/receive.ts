@@ -1,5 +1,5 @@
 import { type FeatureSet, hasFeature } from "@virtio/device";
-import { type Chain, VirtqueueError } from "@virtio/vring";
+import { type Chain, type ChainWriter, VirtqueueError } from "@virtio/vring";
 import {
   NET_HEADER_HASH_SIZE,
   NET_HEADER_SIZE,
@@ -38,12 +38,8 @@ export const Placed = {
   never: 3,
 } as const;
 
-const GSO_TYPE = NetHeaderOffset.gso_type;
-const HDR_LEN = NetHeaderOffset.hdr_len;
 const GSO_SIZE = NetHeaderOffset.gso_size;
-const CSUM_START = NetHeaderOffset.csum_start;
 const CSUM_OFFSET = NetHeaderOffset.csum_offset;
-const NUM_BUFFERS = NetHeaderOffset.num_buffers;
 const HASH_VALUE = NetHeaderOffset.hash_value;
 const HASH_REPORT = NetHeaderOffset.hash_report;
 
@@ -133,9 +129,7 @@ export class BufferFiller {
     const flags = (offloads & Offload.csum) === 0
       ? 0
       : frame.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
-    const first = chains[0]!;
-    this.#writeHeader(frame, flags, count);
-    first.writer.writeFrom(this.#header, 0, this.#headerSize);
+    this.#writeHeader(chains[0]!.writer, frame, flags, count);
     stats.frames++;
     stats.bytes += frame.length;
     stats.buffers += count;
@@ -153,16 +147,27 @@ export class BufferFiller {
     }
   }
 
-  #writeHeader(frame: Frame, flags: number, count: number): void {
-    const view = this.#view;
-    view.setUint8(0, flags);
-    view.setUint8(GSO_TYPE, frame.gsoType);
-    view.setUint16(HDR_LEN, frame.headerLength, true);
-    view.setUint16(GSO_SIZE, frame.gsoSize, true);
-    view.setUint16(CSUM_START, frame.csumStart, true);
-    view.setUint16(CSUM_OFFSET, frame.csumOffset, true);
-    view.setUint16(NUM_BUFFERS, count, true);
-    view.setUint32(HASH_VALUE, this.hashValue, true);
-    view.setUint16(HASH_REPORT, this.hashReport, true);
+  #writeHeader(writer: ChainWriter, frame: Frame, flags: number, count: number): void {
+    const size = this.#headerSize;
+    // Where it lies in one piece, right there: three words, little endian as the fields are.
+    writer.next(size);
+    const here = writer.length === size;
+    const view = here ? writer.region!.view : this.#view;
+    const at = here ? writer.offset : 0;
+    view.setUint32(at, flags | frame.gsoType << 8 | frame.headerLength << 16, true);
+    view.setUint32(at + GSO_SIZE, frame.gsoSize | frame.csumStart << 16, true);
+    view.setUint32(at + CSUM_OFFSET, frame.csumOffset | count << 16, true);
+    if (size === NET_HEADER_HASH_SIZE) {
+      view.setUint32(at + HASH_VALUE, this.hashValue, true);
+      view.setUint32(at + HASH_REPORT, this.hashReport, true);
+    }
+    if (!here) this.#scatter(writer);
+  }
+
+  /** Writes the header from the scratch to where the writer has just passed its first piece. */
+  #scatter(writer: ChainWriter): void {
+    const { length } = writer;
+    writer.region!.copyFrom(writer.offset, this.#header, 0, length);
+    writer.writeFrom(this.#header, length, this.#headerSize - length);
   }
 }

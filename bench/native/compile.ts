@@ -1,0 +1,52 @@
+/** Compiles the C references at run time, into .cache/: they are yardsticks, not parts of the packages. */
+
+/** A compiled reference. */
+export interface Compiled {
+  /** The library. */
+  readonly library: URL;
+  /** The compiler and its version. */
+  readonly compiler: string;
+}
+
+/**
+ * Compiles a C file of this folder with -O2, unless that was done before.
+ *
+ * @returns Null where there is no compiler.
+ */
+export async function compile(file: string): Promise<Compiled | null> {
+  const compiler = await findCompiler();
+  if (compiler === null) return null;
+  const source = new URL(file, import.meta.url);
+  const cache = new URL("../../.cache/bench/", import.meta.url);
+  await Deno.mkdir(cache, { recursive: true });
+  const text = await Deno.readFile(source);
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", text));
+  const name = Array.from(digest.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
+  const library = new URL(`${file.replace(/\.c$/, "")}-${name.join("")}.so`, cache);
+  try {
+    await Deno.stat(library);
+  } catch {
+    const temporary = `${library.pathname}.${Deno.pid}`;
+    const { success, stderr } = await new Deno.Command(compiler.command, {
+      args: ["-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-o", temporary, source.pathname],
+    }).output();
+    if (!success) {
+      throw new Error(`The C reference does not compile: ${new TextDecoder().decode(stderr)}`);
+    }
+    await Deno.rename(temporary, library);
+  }
+  return { library, compiler: compiler.version };
+}
+
+async function findCompiler(): Promise<{ command: string; version: string } | null> {
+  for (const command of ["gcc", "cc", "clang"]) {
+    try {
+      const { success, stdout } = await new Deno.Command(command, { args: ["--version"] }).output();
+      if (!success) continue;
+      return { command, version: new TextDecoder().decode(stdout).split("\n")[0]! };
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  return null;
+}
