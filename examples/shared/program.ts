@@ -68,6 +68,11 @@ class Terminal implements Progress {
   }
 }
 
+/** Progress for a program that is no example of this frame. */
+export function terminalProgress(): Progress {
+  return new Terminal();
+}
+
 /**
  * Runs an example with the process's arguments.
  *

@@ -1,0 +1,2 @@
+/** Where the disk's sectors are read and written. */
+import "@virtio/blk/opfs/worker";
