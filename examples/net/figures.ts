@@ -1,0 +1,69 @@
+/** What the example counts, and how it shows it. */
+import type { NetDevice } from "@virtio/net";
+import { type QueueFigures, queueFigures, ratio, table } from "../shared/figures.ts";
+
+/** The figures of one guest's card. */
+export interface CardFigures extends QueueFigures {
+  readonly name: string;
+  readonly framesSent: number;
+  readonly bytesSent: number;
+  readonly framesReceived: number;
+  readonly bytesReceived: number;
+  /** Frames, both ways, that went through as the drivers left them: to be segmented by nobody. */
+  readonly unsegmented: number;
+  /** Frames dropped for want of room or for breaking a rule. */
+  readonly dropped: number;
+  /** Times that the driver's processor left its code for the host: register accesses, kicks among them. */
+  readonly exits: number;
+}
+
+/** The figures of a run. */
+export interface Figures {
+  readonly cards: readonly CardFigures[];
+}
+
+/** Reads a device's counters. */
+export function readCard(name: string, device: NetDevice, exits: number): CardFigures {
+  const { stats } = device;
+  return {
+    name,
+    framesSent: stats.framesSent,
+    bytesSent: stats.bytesSent,
+    framesReceived: stats.framesReceived,
+    bytesReceived: stats.bytesReceived,
+    unsegmented: stats.received.reduce((sum, { gsoFrames }) => sum + gsoFrames, 0) +
+      stats.sent.reduce((sum, { gsoFrames, cutFrames }) => sum + gsoFrames - cutFrames, 0),
+    dropped: stats.dropped,
+    ...queueFigures(device.queueCounters),
+    exits,
+  };
+}
+
+/** The table that the user sees at the end. */
+export function figureTable({ cards }: Figures): string {
+  const row = (name: string, of: (card: CardFigures) => number): string[] => [
+    name,
+    ...cards.map((card) => String(of(card))),
+  ];
+  const frames = cards.reduce((sum, card) => sum + card.framesSent + card.framesReceived, 0);
+  const each = (of: (card: CardFigures) => number): string =>
+    `${ratio(cards.reduce((sum, card) => sum + of(card), 0), frames)} a frame`;
+  return table([
+    ["", ...cards.map(({ name }) => name)],
+    row("frames sent", (card) => card.framesSent),
+    row("bytes sent", (card) => card.bytesSent),
+    row("frames received", (card) => card.framesReceived),
+    row("bytes received", (card) => card.bytesReceived),
+    row("unsegmented", (card) => card.unsegmented),
+    row("dropped", (card) => card.dropped),
+    row("kicks", (card) => card.kicks),
+    row("interrupts", (card) => card.interrupts),
+    row("descriptors", (card) => card.descriptors),
+    row("exits to the host", (card) => card.exits),
+  ], {
+    kicks: each((card) => card.kicks),
+    interrupts: each((card) => card.interrupts),
+    descriptors: each((card) => card.descriptors),
+    "exits to the host": each((card) => card.exits),
+  });
+}
