@@ -96,11 +96,10 @@ Deno.test("5.1.4.1-D5: once MTU was negotiated no packet reaches the driver that
       backend.give(frame, { gsoType: net.VIRTIO_NET_HDR_GSO_ECN });
     }
     await turns(1);
-    const lengths = driver.frames().map(({ bytes }) => bytes.length);
-    const right = [1514, 1514, 1518, 1518];
+    const right = wanted === ~0n ? [frames[0]!, frames[2]!] : frames;
     assertEquals(
-      lengths,
-      wanted === ~0n ? right : [1514, 1514, 1515, 1515, 1518, 1518, 1519, 1519],
+      driver.frames().map(({ bytes }) => bytes),
+      right.flatMap((frame) => [frame, frame]),
     );
   }
 });
