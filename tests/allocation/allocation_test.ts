@@ -17,16 +17,9 @@ import {
   VIRTIO_F_RING_PACKED,
 } from "@virtio/vring";
 import { BufferList, type DriverQueue, openDriverQueue } from "@virtio/vring/driver";
+import { BATCH, bytesPerRequest, CLEAN } from "./bytes.ts";
 
 const VIRTIO_F_VERSION_1 = 1n << 32n;
-const BATCH = 64;
-/** Batches in a window. */
-const WINDOW = 500;
-/** Seconds until a window must be clean: where other tests take the processors, code is compiled late. */
-const PATIENCE = 20;
-/** Less than any object, by far: a window that is clean has only what the measurement itself allocates. */
-const CLEAN = 0.5;
-
 const Place = {
   descriptorArea: 0x1000,
   driverArea: 0x3000,
@@ -120,25 +113,6 @@ class Rig {
     queue.enableInterrupts();
     if (taken !== BATCH) throw new Error(`${taken} of ${BATCH} came back`);
   }
-}
-
-/** Bytes a request: those of the cleanest window, of 20 at least, until one is clean. */
-function bytesPerRequest(rig: Pick<Rig, "batch">, patience = PATIENCE): number {
-  let least = Infinity;
-  const end = performance.now() + 1000 * patience;
-  for (let window = 0; least > CLEAN && (window < 20 || performance.now() < end); window++) {
-    let grown = 0;
-    let before = Deno.memoryUsage().heapUsed;
-    for (let part = 0; part < 5; part++) {
-      for (let i = 0; i < WINDOW / 5; i++) rig.batch();
-      const after = Deno.memoryUsage().heapUsed;
-      // Something was collected, so something was allocated, though nobody can say how much.
-      grown += after < before ? Infinity : after - before;
-      before = after;
-    }
-    least = Math.min(least, grown / (WINDOW * BATCH));
-  }
-  return least;
 }
 
 for (const [format, ring] of [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]] as const) {
