@@ -346,8 +346,10 @@ class BlkRun {
     // Without MQ only the first queue may be used.
     if (test.queue > 0 && !this.#mq) this.#break();
     this.#ranges.push(...sent.ranges);
-    // A descriptor that was changed at random may let the device write anywhere, within guest memory.
-    if (test.wrong?.kind === "poke") this.#ranges.push([0, END], [HIGH, 0x400]);
+    // A descriptor that was changed at random may let the device write anywhere, within guest memory. So may a table that
+    // lies where an earlier one lay: what that names is named again.
+    const anywhere = test.wrong?.kind === "poke" || test.wrong?.kind === "tableAddress";
+    if (anywhere) this.#ranges.push([0, END], [HIGH, 0x400]);
     flights.start(sent.id, sent.slots, {
       status,
       test,
