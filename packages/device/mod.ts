@@ -7,6 +7,7 @@
  * @module
  */
 export { type ConfigRange, ConfigSpace } from "./config_space.ts";
+export { defer } from "./defer.ts";
 export {
   type Activation,
   type Device,
@@ -17,7 +18,7 @@ export {
 export { DeviceState, type DeviceStateOptions } from "./device_state.ts";
 export * from "./features.ts";
 export { QueueDevice, type QueueDeviceInit } from "./queue_device.ts";
-export { BUSY, type Handled, HOLD, QueueCounters } from "./queue_server.ts";
+export { BUSY, type Handled, HOLD, QueueCounters, type QueueHook } from "./queue_server.ts";
 export { type QueueArea, QueueSetup, type SavedQueue } from "./queue_setup.ts";
 export type { SavedDevice } from "./saved_device.ts";
 export * from "./status.ts";

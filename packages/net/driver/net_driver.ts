@@ -1,24 +1,18 @@
-import { DeviceId, type FeatureSet, VIRTIO_STATUS_DEVICE_NEEDS_RESET } from "@virtio/device";
+import { defer, DeviceId, type FeatureSet, VIRTIO_STATUS_DEVICE_NEEDS_RESET } from "@virtio/device";
 import { DriverError, DriverSession, type DriverTransport } from "@virtio/device/driver";
 import { VirtqueueError } from "@virtio/vring";
 import {
-  ETHERNET_HEADER_SIZE,
-  NET_HEADER_HASH_SIZE,
-  NET_HEADER_SIZE,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_RX,
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_GUEST_ANNOUNCE,
-  VIRTIO_NET_F_HASH_REPORT,
   VIRTIO_NET_F_MQ,
-  VIRTIO_NET_F_MRG_RXBUF,
 } from "../constants.ts";
-import { offloadsOf } from "../control/offloads.ts";
 import type { Frame } from "../frame.ts";
 import { pass } from "../pass.ts";
 import { hostOffloads } from "../settings.ts";
-import { type FrameSink, type NetBackend, Offload } from "../sink.ts";
-import { announcement } from "./announcement.ts";
+import type { FrameSink, NetBackend } from "../sink.ts";
+import { Announcer } from "./announcer.ts";
 import { NetControl } from "./control.ts";
 import { ControlQueue } from "./control_queue.ts";
 import { type NetInfo, readNetInfo } from "./info.ts";
@@ -30,17 +24,13 @@ import {
   settleDriver,
 } from "./options.ts";
 import { DriverPort } from "./port.ts";
-import { ReceiveQueue, type ReceiveSetup } from "./receive_queue.ts";
-import { TransmitQueue } from "./transmit_queue.ts";
+import { controlIndex, makeQueues, wantedQueues } from "./queues.ts";
+import type { ReceiveQueue } from "./receive_queue.ts";
+import { RoomWaiters } from "./room.ts";
+import type { TransmitQueue } from "./transmit_queue.ts";
 
-/** Entries of the control queue: there is one command at a time. */
-const CONTROL_QUEUE_SIZE = 16;
-/** Frames that are taken in one turn of the event loop, so that a fast sender does not keep it to himself. */
+/** After so many frames the event loop has its turn, so that a fast sender, or two that answer each other, leave it to others. */
 const FRAMES_PER_TURN = 1024;
-/** Longest frame that may come with segmentation offloads (5.1.9.3). */
-const LONGEST_GSO_FRAME = 65_589;
-/** Two tags, which neither the MTU nor the sizes of 5.1.9.3 count. */
-const TAGS_SIZE = 8;
 
 /** Takes received frames. `frame` is valid during the call; `queue` knows where it came, and its hash. */
 export type FrameHandler = (frame: Frame, queue: ReceiveQueue) => void;
@@ -109,24 +99,23 @@ export class NetDriver {
   onAnnounce: (() => void) | null = null;
   /** Called once, when the device was given up. */
   onBroken: ((reason: Error) => void) | null = null;
-  readonly #settings: NetDriverSettings;
   readonly #controlQueue: ControlQueue | null;
   readonly #mac: Uint8Array;
   readonly #finished: boolean;
   #info: NetInfo;
+  readonly #announcer: Announcer = new Announcer(this, () => this.#configChanged());
   #broken: Error | null = null;
   #publishing = false;
-  #announcing = false;
-  /** The device asked again meanwhile. */
-  #announceAgain = false;
   #closed = false;
+  /** Frames taken since the event loop had its turn, as far as we know. */
+  #frames = 0;
+  /** Whether it is going to have it. */
+  #waiting = false;
   /** Queues that are being reset. */
   readonly #resetting: Set<number> = new Set();
   readonly #unpublished: Uint8Array;
   readonly #collecting: Uint8Array;
-  readonly #waiters: { pair: number; resolve: () => void; reject: (error: Error) => void }[] = [];
-  #timer: ReturnType<typeof setTimeout> | null = null;
-  #suspended = false;
+  readonly #room: RoomWaiters;
   /** Takes finished frames. */
   #current: ReceiveQueue | null = null;
   readonly #finishedSink: FrameSink = {
@@ -153,7 +142,6 @@ export class NetDriver {
     this.offloads = hostOffloads(session.features);
     this.#info = info;
     this.#mac = mac;
-    this.#settings = settings;
     this.#finished = options.finished ?? false;
     this.#unpublished = new Uint8Array(transmit.length);
     this.#collecting = new Uint8Array(receive.length);
@@ -162,6 +150,7 @@ export class NetDriver {
         this.#giveUp(reason);
       })
       : null;
+    this.#room = new RoomWaiters(transmit, settings.timeout, (reason) => this.#giveUp(reason));
     this.control = new NetControl({
       session,
       queue: this.#controlQueue,
@@ -206,11 +195,7 @@ export class NetDriver {
         ...(options.patience === undefined ? {} : { patience: options.patience }),
         queues: (session) => {
           info = readNetInfo(session);
-          const size = settings.queueSize;
-          const count = 2 * Math.min(settings.queuePairs, info.maxQueuePairs);
-          const queues = Array.from({ length: count }, (_, index) => ({ index, size }));
-          if (!session.has(VIRTIO_NET_F_CTRL_VQ)) return queues;
-          return [...queues, { index: controlIndex(info), size: CONTROL_QUEUE_SIZE }];
+          return wantedQueues(session, info, settings);
         },
         setup: (session) => makeQueues(session, info!, settings, receive, transmit),
       });
@@ -318,15 +303,11 @@ export class NetDriver {
    *
    * @throws {Error} Why the device was given up.
    */
-  ready(pair = 0): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#checkWorks();
-      if (this.transmitQueues[pair] === undefined) throw new RangeError(`There is no pair ${pair}`);
-      this.#waiters.push({ pair, resolve, reject });
-      this.flush();
-      this.#settle(pair);
-      this.#watch();
-    });
+  async ready(pair = 0): Promise<void> {
+    this.#checkWorks();
+    if (this.transmitQueues[pair] === undefined) throw new RangeError(`There is no pair ${pair}`);
+    this.flush();
+    await this.#room.wait(pair);
   }
 
   /**
@@ -364,7 +345,7 @@ export class NetDriver {
         this.#collect(index >> 1);
       } else {
         this.transmitQueues[index >> 1]!.restart(lost);
-        this.#settle(index >> 1);
+        this.#room.settle(index >> 1);
       }
     } catch (error) {
       throw this.#judge(error);
@@ -413,7 +394,7 @@ export class NetDriver {
   }
 
   #setSuspended(suspended: boolean): void {
-    this.#suspended = suspended;
+    this.#room.paused = suspended;
     if (this.#controlQueue !== null) this.#controlQueue.paused = suspended;
   }
 
@@ -453,7 +434,7 @@ export class NetDriver {
     } else if (index % 2 === 0) {
       this.#collect(index >> 1);
     } else {
-      this.#settle(index >> 1);
+      this.#room.settle(index >> 1);
     }
   }
 
@@ -466,14 +447,14 @@ export class NetDriver {
     let done = false;
     try {
       queue.disableInterrupts();
-      for (let left = FRAMES_PER_TURN; left > 0;) {
+      while (this.#frames < FRAMES_PER_TURN) {
         const found = this.#next(queue);
         if (found > 0) {
           this.#hand(queue);
           if (this.#broken !== null) return;
         }
         if (found >= 0) {
-          left--;
+          this.#frames++;
           continue;
         }
         if (this.#resetting.has(queue.index)) {
@@ -491,8 +472,19 @@ export class NetDriver {
     } finally {
       this.#collecting[pair] = 0;
       // The others' turn; or a handler has thrown, which is no reason to stop listening.
-      if (!done && this.#broken === null) setTimeout(() => this.#collect(pair), 0);
+      if (!done) this.#later();
     }
+  }
+
+  /** Goes on in the next turn of the event loop. */
+  #later(): void {
+    if (this.#waiting || this.#broken !== null) return;
+    this.#waiting = true;
+    defer(() => {
+      this.#waiting = false;
+      this.#frames = 0;
+      for (let pair = 0; pair < this.receiveQueues.length; pair++) this.#collect(pair);
+    });
   }
 
   /** As `ReceiveQueue.next`; gives the device up if it broke a rule. */
@@ -517,41 +509,6 @@ export class NetDriver {
     pass(queue.frame, this.#finishedSink);
   }
 
-  /** Takes back what was sent, and wakes those who wait for room. */
-  #settle(pair: number): void {
-    const queue = this.transmitQueues[pair];
-    if (queue === undefined || this.#broken !== null) return;
-    try {
-      queue.reclaim();
-      while (this.#waiters.some((waiter) => waiter.pair === pair) && !queue.hasRoom()) {
-        if (!queue.enableInterrupts()) return;
-        queue.reclaim();
-      }
-      queue.disableInterrupts();
-    } catch (error) {
-      this.#giveUp(error as Error);
-      return;
-    }
-    for (let i = this.#waiters.length - 1; i >= 0; i--) {
-      if (this.#waiters[i]!.pair === pair) this.#waiters.splice(i, 1)[0]!.resolve();
-    }
-  }
-
-  /** A device that takes no frames must not hang those who wait for room. */
-  #watch(): void {
-    const { timeout } = this.#settings;
-    if (this.#timer !== null || timeout === 0 || this.#waiters.length === 0) return;
-    const taken = () => this.transmitQueues.reduce((sum, { counters }) => sum + counters.frames, 0);
-    const before = taken();
-    this.#timer = setTimeout(() => {
-      this.#timer = null;
-      for (const { pair } of [...this.#waiters]) this.#settle(pair);
-      if (this.#waiters.length === 0) return;
-      if (this.#suspended || this.#resetting.size > 0 || taken() !== before) this.#watch();
-      else this.#giveUp(new DriverError(`The device took no frame for ${timeout} ms`));
-    }, timeout);
-  }
-
   #configChanged(): void {
     if (this.#broken !== null) return;
     const before = this.#info;
@@ -564,87 +521,17 @@ export class NetDriver {
     const now = this.#info;
     if (before.linkUp !== now.linkUp) this.onLinkChange?.(now.linkUp);
     if (!sameInfo(before, now)) this.onChange?.(now);
-    if (now.announce && this.session.has(VIRTIO_NET_F_GUEST_ANNOUNCE)) {
-      if (this.#announcing) this.#announceAgain = true;
-      else void this.#announce();
-    }
-  }
-
-  /** 5.1.9.5.4.1: tells the network, then the device. */
-  async #announce(): Promise<void> {
-    this.#announcing = true;
-    try {
-      const frame = announcement(this.#mac);
-      while (!this.sendBytes(frame)) await this.ready();
-      this.onAnnounce?.();
-      this.flush();
-      await this.control.acknowledgeAnnounce();
-    } catch {
-      // The device was given up, or does not take the command: what can be done about it was done.
-      this.#announceAgain = false;
-    } finally {
-      this.#announcing = false;
-    }
-    if (!this.#announceAgain) return;
-    this.#announceAgain = false;
-    this.#configChanged();
+    if (now.announce && this.session.has(VIRTIO_NET_F_GUEST_ANNOUNCE)) this.#announcer.asked();
   }
 
   /** Fails everything, now and later. The device may still write to its buffers: they stay taken until `close`. */
   #giveUp(reason: Error): void {
     if (this.#broken !== null) return;
     this.#broken = reason;
-    if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = null;
     this.#controlQueue?.abandon(reason);
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
+    this.#room.abandon(reason);
     this.onBroken?.(reason);
   }
-}
-
-/** 5.1.2: the queues that are not used count too. */
-function controlIndex(info: NetInfo): number {
-  return 2 * info.maxQueuePairs;
-}
-
-/** Makes the queues' buffers, and gives the receive queues theirs (5.1.5). */
-function makeQueues(
-  session: DriverSession,
-  info: NetInfo,
-  settings: NetDriverSettings,
-  receive: ReceiveQueue[],
-  transmit: TransmitQueue[],
-): void {
-  const hashed = session.has(VIRTIO_NET_F_HASH_REPORT);
-  const headerSize = hashed ? NET_HEADER_HASH_SIZE : NET_HEADER_SIZE;
-  const offloads = offloadsOf(session.features);
-  const gso = (offloads & ~Offload.csum) !== 0;
-  const merge = session.has(VIRTIO_NET_F_MRG_RXBUF);
-  const plain = (info.mtu ?? 1500) + ETHERNET_HEADER_SIZE;
-  const setup: ReceiveSetup = {
-    headerSize,
-    merge,
-    hashed,
-    offloads,
-    hashTypes: info.hashTypes,
-    longest: Math.max(plain, gso ? LONGEST_GSO_FRAME : 0) + TAGS_SIZE,
-    bufferSize: settings.receiveBufferSize,
-    buffers: settings.receiveBuffers || (merge || !gso ? Infinity : 32),
-  };
-  const sending = {
-    headerSize,
-    offloads: hostOffloads(session.features),
-    mtu: info.mtu ?? 0,
-    memory: settings.transmitMemory,
-  };
-  if (session.has(VIRTIO_NET_F_CTRL_VQ) && session.queue(controlIndex(info)).size < 2) {
-    throw new DriverError("The control queue has 1 entry: a command needs 2");
-  }
-  for (let pair = 0; pair < Math.min(settings.queuePairs, info.maxQueuePairs); pair++) {
-    receive.push(new ReceiveQueue(session, 2 * pair, setup));
-    transmit.push(new TransmitQueue(session, 2 * pair + 1, sending));
-  }
-  for (const queue of receive) queue.fill();
 }
 
 /** Locally administered, of one station (IEEE 802, 9.2). */

@@ -1,0 +1,261 @@
+import { VIRTIO_F_EVENT_IDX, VIRTIO_F_VERSION_1 } from "@virtio/device";
+import { DriverError } from "@virtio/device/driver";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import * as net from "../constants.ts";
+import { Frame } from "../frame.ts";
+import { BUILT } from "../settings.ts";
+import { pattern } from "../offload/testing.ts";
+import { plainFrame, turns } from "../testing.ts";
+import { NetControlError } from "./control_queue.ts";
+import { openRig, PuppetDevice, RIG_MEMORY } from "./testing.ts";
+
+const COMMANDS = net.VIRTIO_NET_F_MAC | net.VIRTIO_NET_F_CTRL_VQ | net.VIRTIO_NET_F_CTRL_RX |
+  net.VIRTIO_NET_F_CTRL_MAC_ADDR;
+
+Deno.test("frames of all sizes arrive as they were sent, and the memory is given back", async () => {
+  const { device, driver, dma } = await openRig(new PuppetDevice(0n, () => {}, { size: 32 }));
+  const frames = [14, 60, 1514, 2036, 2037, 4084, 4085, 9000, 65_557].map((length) =>
+    plainFrame(length, length)
+  );
+  for (const frame of frames) {
+    while (!driver.sendBytes(frame)) await driver.ready();
+    await turns();
+  }
+  assertEquals(device.sent.map(({ bytes }) => bytes.length), frames.map(({ length }) => length));
+  device.sent.forEach(({ bytes }, i) => assertEquals(bytes, frames[i]));
+  await driver.close();
+  assertEquals(dma.available, RIG_MEMORY);
+});
+
+Deno.test("what is sent in one turn makes one kick", async () => {
+  const { device, driver, transport } = await openRig(new PuppetDevice(0n), {
+    core: VIRTIO_F_VERSION_1,
+  });
+  const before = transport.kicks;
+  for (let i = 0; i < 5; i++) assert(driver.sendBytes(plainFrame(60, i)));
+  assertEquals(device.sent.length, 0);
+  await turns();
+  assertEquals([device.sent.length, transport.kicks - before], [5, 1]);
+  driver.sendBytes(plainFrame(60));
+  driver.flush();
+  assertEquals(device.sent.length, 6);
+  await driver.close();
+});
+
+Deno.test("a full queue says so, and tells who waits when there is room again", async () => {
+  for (const core of [VIRTIO_F_VERSION_1, VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX]) {
+    const device = new PuppetDevice(0n, () => {}, { size: 32 });
+    const { driver, transport } = await openRig(device, { core, transmitMemory: 32 * 4096 });
+    device.holding = true;
+    let sent = 0;
+    while (driver.sendBytes(plainFrame(60, sent))) sent++;
+    assertEquals(sent, 32);
+    let ready = 0;
+    const waiting = [driver.ready().then(() => ready++), driver.ready().then(() => ready++)];
+    await turns();
+    assertEquals([ready, transport.queueInterrupts], [0, 0]);
+    device.release();
+    await Promise.all(waiting);
+    assertEquals(ready, 2);
+    assert(driver.sendBytes(plainFrame(60)));
+    await turns();
+    const interrupts = transport.queueInterrupts;
+    // Nobody waits: no interrupts.
+    for (let i = 0; i < 20; i++) {
+      driver.sendBytes(plainFrame(60));
+      await turns();
+    }
+    assertEquals(transport.queueInterrupts, interrupts);
+    await driver.close();
+  }
+});
+
+Deno.test("who waits for room learns that the driver was closed", async () => {
+  const device = new PuppetDevice(0n, () => {}, { size: 32 });
+  const { driver } = await openRig(device);
+  device.holding = true;
+  while (driver.sendBytes(plainFrame(60)));
+  const waiting = assertRejects(() => driver.ready(), DriverError, "closed");
+  await driver.close();
+  await waiting;
+  assertThrows(() => driver.sendBytes(plainFrame(60)), DriverError, "closed");
+  await assertRejects(() => driver.ready(), DriverError, "closed");
+});
+
+Deno.test("a device that takes no frames is given up when somebody waits for it", async () => {
+  const device = new PuppetDevice(0n, () => {}, { size: 32 });
+  const { driver } = await openRig(device, { timeout: 20 });
+  let told: Error | null = null;
+  driver.onBroken = (reason) => told = reason;
+  device.holding = true;
+  while (driver.sendBytes(plainFrame(60)));
+  await assertRejects(() => driver.ready(), DriverError, "took no frame");
+  assertEquals(told, driver.broken);
+  await driver.close();
+});
+
+Deno.test("a device that leaves a command unanswered is given up, but not while it is suspended", async () => {
+  const device = new PuppetDevice(COMMANDS);
+  const { driver, dma } = await openRig(device, { timeout: 30 });
+  device.answer = () => "hold";
+  const command = driver.control.setReceiveMode("promiscuous", true);
+  await turns();
+  const suspending = driver.suspend();
+  await new Promise((resolve) => setTimeout(resolve, 80));
+  assertEquals(driver.broken, null);
+  device.release();
+  await suspending;
+  await driver.resume();
+  await command;
+  await assertRejects(
+    () => driver.control.setReceiveMode("promiscuous", false),
+    DriverError,
+    "said nothing",
+  );
+  assert(driver.broken !== null);
+  await driver.close();
+  assertEquals(dma.available, RIG_MEMORY);
+});
+
+Deno.test("commands are executed one after the other; one that fails does not hurt the next", async () => {
+  const device = new PuppetDevice(COMMANDS);
+  const { driver } = await openRig(device);
+  device.answer = ({ data }) => [data[0] === 9 ? 1 : data[5] === 7 ? 3 : 0];
+  device.holding = false;
+  const macs = [4, 5, 7, 6].map((last) => Uint8Array.of(2, 0, 0, 0, 0, last));
+  const results = await Promise.allSettled(macs.map((mac) => driver.control.setMac(mac)));
+  assertEquals(results.map(({ status }) => status), [
+    "fulfilled",
+    "fulfilled",
+    "rejected",
+    "fulfilled",
+  ]);
+  const { reason } = results[2] as PromiseRejectedResult;
+  assert(reason instanceof NetControlError);
+  assertEquals(reason.ack, 3);
+  assertEquals(device.commands.map(({ data }) => data[5]), [4, 5, 7, 6]);
+  await driver.close();
+});
+
+Deno.test("buffers go back to the device in batches", async () => {
+  const device = new PuppetDevice(net.VIRTIO_NET_F_MRG_RXBUF, () => {}, { size: 64 });
+  const { driver, transport, got } = await openRig(device);
+  const before = transport.kicks;
+  for (let i = 0; i < 60; i++) device.receive(plainFrame(60, i));
+  await turns();
+  assertEquals(got.length, 60);
+  assert(transport.kicks - before <= 5, `${transport.kicks - before} kicks`);
+  assertEquals(driver.receiveQueues[0]!.inFlight, 64);
+  await driver.close();
+});
+
+Deno.test("a frame that comes while another is being handled waits its turn", async () => {
+  const device = new PuppetDevice(0n);
+  const { driver, transport } = await openRig(device);
+  const seen: string[] = [];
+  driver.onFrame = (frame) => {
+    const first = frame.view.getUint8(20);
+    seen.push(`in ${first}`);
+    if (seen.length === 1) {
+      device.receive(plainFrame(60, 1));
+      transport.interrupts!.queue(0);
+    }
+    assertEquals(frame.view.getUint8(20), first);
+    seen.push(`out ${first}`);
+  };
+  device.receive(plainFrame(60, 0));
+  await turns();
+  assertEquals(seen.length, 4);
+  assertEquals(seen[0]!.replace("in", "out"), seen[1]);
+  await driver.close();
+});
+
+Deno.test("a device that never stops sending leaves the event loop its turns", async () => {
+  const device = new PuppetDevice(0n);
+  const { driver } = await openRig(device);
+  let frames = 0;
+  let stop = false;
+  driver.onFrame = () => {
+    frames++;
+    // As fast as it can, from another processor, as it were.
+    if (!stop) {
+      device.receive(plainFrame(60));
+      device.receive(plainFrame(60));
+    }
+  };
+  for (let i = 0; i < 10; i++) device.receive(plainFrame(60));
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  stop = true;
+  assert(frames > 2000);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert(driver.broken === null);
+  await driver.close();
+});
+
+Deno.test("a handler that throws does not stop the frames behind it", async () => {
+  const device = new PuppetDevice(0n);
+  const { driver, transport } = await openRig(device);
+  let frames = 0;
+  driver.onFrame = () => {
+    if (frames++ === 0) throw new Error("mine");
+  };
+  const { interrupts } = transport;
+  device.receive(plainFrame(60, 1));
+  device.receive(plainFrame(60, 2));
+  transport.interrupts = null;
+  await turns();
+  assertThrows(() => interrupts!.queue(0), Error, "mine");
+  transport.interrupts = interrupts;
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assertEquals(frames, 2);
+  device.receive(plainFrame(60, 3));
+  await turns();
+  assertEquals(frames, 3);
+  await driver.close();
+});
+
+Deno.test("a driver as the end of a cable: both ways, and what cannot be sent is counted", async () => {
+  const device = new PuppetDevice(net.VIRTIO_NET_F_MTU | net.VIRTIO_NET_F_STATUS);
+  const { driver } = await openRig(device);
+  const port = driver.port();
+  assertEquals([port.offloads, port.linkUp, port.maxMtu], [0, true, 1500]);
+  const frames: Uint8Array[] = [];
+  port.connect({ offloads: 0, deliver: (frame) => frames.push(frame.bytes.slice()) });
+  device.receive(plainFrame(100));
+  port.deliver(new Frame().fromBytes(plainFrame(90)));
+  port.deliver(new Frame().fromBytes(plainFrame(1600)));
+  await turns();
+  assertEquals(frames, [plainFrame(100)]);
+  assertEquals(device.sent.map(({ bytes }) => bytes), [plainFrame(90)]);
+  assertEquals(port.dropped, 1);
+  let changes = 0;
+  port.onLinkChange = () => changes++;
+  device.change((view) => view.setUint16(6, 0, true));
+  await turns();
+  assertEquals([changes, port.linkUp], [1, false]);
+  await driver.close();
+});
+
+Deno.test("what does not fit says so: too little memory, queues that are too short", async () => {
+  const merging = new PuppetDevice(net.VIRTIO_NET_F_MRG_RXBUF);
+  await assertRejects(
+    () => openRig(merging, { receiveBufferSize: 2 ** 20 }),
+    RangeError,
+    "guest memory left",
+  );
+  await assertRejects(
+    () => openRig(new PuppetDevice(BUILT, () => {}, { size: 1 })),
+    DriverError,
+    "control queue has 1 entry",
+  );
+  // A queue of one entry carries the longest frames, in longer buffers.
+  const device = new PuppetDevice(0n, () => {}, { size: 1 });
+  const { driver, got } = await openRig(device);
+  const frame = pattern(60_000);
+  assert(driver.sendBytes(frame));
+  device.receive(plainFrame(1514));
+  await turns();
+  assertEquals(device.sent[0]!.bytes, frame);
+  assertEquals(got, [plainFrame(1514)]);
+  await driver.close();
+});
