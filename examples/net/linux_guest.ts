@@ -8,7 +8,7 @@ import { Checks, type Outcome, type Progress, RunError } from "../shared/run.ts"
 import { attach, type Attached, seatName } from "../shared/seat.ts";
 import { type Figures, readCard } from "./figures.ts";
 import { fetchHttp, serveHttp } from "./host/http.ts";
-import { HOST_IP, makeNetwork, type Network, type Place, PREFIX } from "./network.ts";
+import { checkCapture, HOST_IP, makeNetwork, type Network, type Place, PREFIX } from "./network.ts";
 import type { Options } from "./options.ts";
 
 const MIB = 2 ** 20;
@@ -41,6 +41,7 @@ export async function runLinux(options: Options, progress: Progress): Promise<Ou
     await checkPings(members, network, checks, progress);
     await checkFiles(members, network, options, checks, progress);
     for (const { attached } of members) checks.addErrors(attached.errors);
+    checkCapture(network, checks);
     const workMs = performance.now() - start - bootMs;
     const cards = members.map(({ place, guest }) =>
       readCard(place.name, place.card, guest.machine.exits.total)

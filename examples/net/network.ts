@@ -1,7 +1,8 @@
 /** The example's network: a switch, a network card for each guest, and this program as a station. */
 import { NetDevice } from "@virtio/net";
 import { Switch } from "@virtio/net/switch";
-import { Capture } from "./capture.ts";
+import { openPcapng, type PcapngFile } from "@virtio/net/pcapng";
+import { type Checks, RunError } from "../shared/run.ts";
 import { type Station, stationOn } from "./host/station.ts";
 import type { Options } from "./options.ts";
 
@@ -22,12 +23,15 @@ export const PREFIX = 24;
 export interface Network extends Disposable {
   readonly places: readonly [Place, Place];
   readonly host: Station;
+  /** Why the capture ended before its time; null if it did not. */
+  readonly captureError: Error | null;
 }
 
 /** Puts the network together. @throws {RunError} If the capture file cannot be written. */
 export function makeNetwork(options: Options): Network {
   const { mtu } = options;
-  const capture = options.pcap === null ? null : Capture.open(options.pcap);
+  let captureError: Error | null = null;
+  const capture = openCapture(options.pcap, (error) => captureError = error);
   const network = new Switch();
   const place = (number: number): Place => {
     const name = `guest ${number}`;
@@ -36,7 +40,7 @@ export function makeNetwork(options: Options): Network {
       backend: network.port({ name }),
       mac,
       mtu,
-      ...(capture === null ? {} : { tap: capture.tap(name) }),
+      ...(capture === null ? {} : { tap: capture.writer.add(name) }),
     });
     return { name, ip: `10.0.0.${number}`, mac, card };
   };
@@ -48,10 +52,29 @@ export function makeNetwork(options: Options): Network {
   return {
     places: [place(1), place(2)],
     host,
+    get captureError() {
+      return captureError;
+    },
     [Symbol.dispose]: () => {
       host.close();
       network.close();
       capture?.close();
     },
   };
+}
+
+function openCapture(path: string | null, failed: (error: Error) => void): PcapngFile | null {
+  if (path === null) return null;
+  try {
+    return openPcapng(path, {}, (error) => failed(error as Error));
+  } catch (error) {
+    throw new RunError(`${path} cannot be written: ${(error as Error).message}`);
+  }
+}
+
+/** Notes it where frames are missing in the capture. */
+export function checkCapture({ captureError }: Network, checks: Checks): void {
+  if (captureError !== null) {
+    checks.add(`all frames were captured (${captureError.message})`, false);
+  }
 }

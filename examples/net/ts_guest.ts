@@ -10,7 +10,7 @@ import type { NetDevice } from "@virtio/net";
 import { type Figures, readCard } from "./figures.ts";
 import { fetchHttp, serveHttp } from "./host/http.ts";
 import { type Station, stationOn } from "./host/station.ts";
-import { HOST_IP, makeNetwork, type Place } from "./network.ts";
+import { checkCapture, HOST_IP, makeNetwork, type Place } from "./network.ts";
 import type { Options } from "./options.ts";
 
 const MIB = 2 ** 20;
@@ -91,6 +91,7 @@ export async function runTs(options: Options, progress: Progress): Promise<Outco
     await driver.close();
     checks.addErrors(joined.errors);
   }
+  checkCapture(network, checks);
   const workMs = performance.now() - start - bootMs;
   return { guest: "ts", checks: checks.list, figures: { cards }, bootMs, workMs };
 }
