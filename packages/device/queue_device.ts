@@ -2,7 +2,7 @@ import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { ConfigSpace } from "./config_space.ts";
 import type { Activation, Device, SharedMemoryRegion } from "./device.ts";
 import type { FeatureRequirement, FeatureSet } from "./features.ts";
-import { type Handled, type QueueCounters, QueueServer } from "./queue_server.ts";
+import { type Handled, type QueueCounters, type QueueHook, QueueServer } from "./queue_server.ts";
 
 /** What a device is, before anything runs. */
 export interface QueueDeviceInit {
@@ -80,6 +80,7 @@ export abstract class QueueDevice implements Device {
         this.handle,
         (work) => this.track(work),
         !lazy.includes(index),
+        (index) => this.#look(index),
       )
     );
   }
@@ -121,6 +122,11 @@ export abstract class QueueDevice implements Device {
   /** What each queue did since the device was made. */
   get queueCounters(): readonly QueueCounters[] {
     return this.#servers.map((server) => server.counters);
+  }
+
+  /** Each queue, for those who look on, and let it go on chain by chain. */
+  get queueHooks(): readonly QueueHook[] {
+    return this.#servers;
   }
 
   /** What the driver negotiated, while the device is started. */
@@ -192,7 +198,11 @@ export abstract class QueueDevice implements Device {
     const server = this.#servers[index];
     if (server === undefined) return;
     server.counters.kicks++;
-    server.drain();
+    this.#look(index);
+  }
+
+  #look(index: number): void {
+    this.#servers[index]!.drain();
     this.#kicked(index);
   }
 

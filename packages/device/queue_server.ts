@@ -42,8 +42,20 @@ const BYTES = 1 << 26;
 /** A descriptor counts as so many bytes: walking it costs about as much as copying them. */
 const DESCRIPTOR_BYTES = 512;
 
+/** A queue of a device, for those who look on: `QueueDevice.queueHooks`. Costs nothing while nobody does. */
+export interface QueueHook {
+  /** The queue while it is started. */
+  readonly queue: Queue | null;
+  /** What it did. */
+  readonly counters: QueueCounters;
+  /** Whether chains stay in the queue, except for `step`. What is in flight goes on. */
+  held: boolean;
+  /** Lets the device have one more chain of a held queue. */
+  step(): void;
+}
+
 /** Serves one queue. Owned by `QueueDevice`. */
-export class QueueServer {
+export class QueueServer implements QueueHook {
   /** The queue while it is started. */
   queue: Queue | null = null;
   /** What it did. */
@@ -58,6 +70,12 @@ export class QueueServer {
   #draining = false;
   #stopping = false;
   #busy = false;
+  #held = false;
+  /** Chains that a held queue may still give. */
+  #steps = 0;
+  /** See `BYTES`; less for a step. */
+  #limit = BYTES;
+  readonly #kick: (index: number) => void;
   /** Whether `resume` was called while a chain was being handled: before the device could answer BUSY. */
   #resumed = false;
   #gated = false;
@@ -71,6 +89,7 @@ export class QueueServer {
   /**
    * @param handle A method of the device.
    * @param track Told of each promise that it returns.
+   * @param kick Has the device look at the queue again.
    */
   constructor(
     index: number,
@@ -78,7 +97,9 @@ export class QueueServer {
     handle: HandleChain,
     track: (work: Promise<void>) => void,
     eager: boolean,
+    kick: (index: number) => void,
   ) {
+    this.#kick = kick;
     this.#index = index;
     this.#device = device;
     this.#handle = handle;
@@ -146,6 +167,27 @@ export class QueueServer {
     resolve?.(queue);
   }
 
+  /** See `QueueHook.held`. */
+  get held(): boolean {
+    return this.#held;
+  }
+
+  set held(held: boolean) {
+    this.#held = held;
+    this.#steps = 0;
+    this.#limit = BYTES;
+    if (!held) this.#kick(this.#index);
+  }
+
+  /** See `QueueHook.step`. */
+  step(): void {
+    if (!this.#held) return;
+    this.#steps++;
+    // Any chain has as many bytes, as a drain counts.
+    this.#limit = 1;
+    this.#kick(this.#index);
+  }
+
   /** The device can take chains again, after `BUSY`. */
   resume(): void {
     this.#busy = false;
@@ -163,7 +205,8 @@ export class QueueServer {
     if (queue === null || activation === null || this.#draining || this.#gated || !this.#eager) {
       return;
     }
-    if (this.#stopping || this.#busy) return;
+    if (this.#stopping || this.#busy || (this.#held && this.#steps === 0)) return;
+    this.#steps = 0;
     this.#draining = true;
     try {
       activation.memory.refresh();
@@ -186,10 +229,11 @@ export class QueueServer {
 
   #rounds(queue: Queue, activation: Activation): void {
     let bytes = 0;
+    const limit = this.#limit;
     for (let round = 0; round < ROUNDS; round++) {
       queue.suspend();
       // The queue itself bounds this loop: more chains than it has entries are an error of the driver.
-      while (!this.#stopping && bytes < BYTES) {
+      while (!this.#stopping && bytes < limit) {
         const chain = queue.pop();
         if (chain === null) break;
         this.counters.chains++;
@@ -214,7 +258,7 @@ export class QueueServer {
       }
       if (queue.flush()) this.#interrupt(activation);
       if (this.queue !== queue || this.#stopping || this.#busy || this.#deferred) return;
-      if (bytes >= BYTES) break;
+      if (bytes >= limit) break;
       if (!queue.arm()) return;
     }
     // A driver that runs beside us can keep the queue full for ever; the event loop must turn all the same.
@@ -240,6 +284,10 @@ export class QueueServer {
     const queue = this.queue;
     const activation = this.#activation;
     if (queue === null || activation === null || this.#stopping || this.#gated) return null;
+    if (this.#held && this.#steps-- <= 0) {
+      this.#steps = 0;
+      return null;
+    }
     try {
       activation.memory.refresh();
       let chain = queue.pop();
@@ -260,6 +308,8 @@ export class QueueServer {
     if (chain.owner !== ChainOwner.device || this.queue === null) return;
     this.queue.undo(chain);
     this.#uncount(chain);
+    // What takes several chains needs as many steps.
+    if (this.#held) this.#steps++;
   }
 
   /**

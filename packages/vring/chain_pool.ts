@@ -126,6 +126,12 @@ export class ChainPool {
     return chain;
   }
 
+  /** Chains that are not used yet, in no order; for those who look on. */
+  inFlight(): Chain[] {
+    const others = this.#chains.slice(this.#free);
+    return this.#first.owner === POOL ? others : [this.#first, ...others];
+  }
+
   /** All chains in flight are nobody's any more; whoever still holds one cannot push it, and it is never reused. */
   abandon(): void {
     const chains = this.#chains;

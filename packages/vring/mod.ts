@@ -14,4 +14,5 @@ export { needEvent } from "./need_event.ts";
 export { openQueue } from "./open_queue.ts";
 export { PackedQueue } from "./packed_queue.ts";
 export type { Queue, QueueConfig, QueuePosition, QueueState } from "./queue.ts";
+export type { ChainLook, QueueLook } from "./queue_look.ts";
 export { SplitQueue } from "./split_queue.ts";

@@ -1,4 +1,5 @@
 import type { Chain } from "./chain.ts";
+import type { QueueLook } from "./queue_look.ts";
 
 /** Where a virtqueue lies in guest memory, and where to go on. What a driver gave through registers, or a saved state. */
 export interface QueueConfig {
@@ -97,4 +98,7 @@ export interface Queue {
    * @throws {TypeError} If chains are in flight or used chains are not flushed.
    */
   snapshot(): QueueState;
+
+  /** What it knows of itself now, for those who look on. At any time; costs nothing while nobody asks. */
+  look(): QueueLook;
 }

@@ -21,7 +21,8 @@ import {
 } from "./layout.ts";
 import { needEvent } from "./need_event.ts";
 import type { ResolvedAreas } from "./open_queue.ts";
-import type { Queue, QueueConfig, QueueState } from "./queue.ts";
+import type { Queue, QueueConfig, QueuePosition, QueueState } from "./queue.ts";
+import { lookAtChains, type QueueLook } from "./queue_look.ts";
 import { checkTotal, trackWrites, wrongOrder } from "./segments.ts";
 import { beyond, ChainWalker, isPlainTable } from "./walker.ts";
 
@@ -383,12 +384,27 @@ export class SplitQueue implements Queue {
       descriptorArea,
       driverArea,
       deviceArea,
-      position: {
-        nextAvail: this.#nextAvail,
-        nextUsed: this.#nextUsed,
-        availWrap: 0,
-        usedWrap: 0,
-      },
+      position: this.#position(),
+    };
+  }
+
+  /** See `Queue.look`. */
+  look(): QueueLook {
+    return {
+      format: "split",
+      config: this.#config,
+      position: this.#position(),
+      eventIdx: this.#eventIdx,
+      chains: lookAtChains(this.#pool.inFlight(), ChainOwner.ordered),
+    };
+  }
+
+  #position(): QueuePosition {
+    return {
+      nextAvail: this.#nextAvail,
+      nextUsed: this.#nextUsed,
+      availWrap: 0,
+      usedWrap: 0,
     };
   }
 }
