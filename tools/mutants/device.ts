@@ -139,9 +139,9 @@ export const DEVICE: readonly MutatedFile[] = [
         name: "config-write-before-features-ok",
         about: "the configuration can be written before FEATURES_OK",
         edits: [[
-          `value: number): void {
-    if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) return;`,
-          "value: number): void {",
+          `(offset, size)) {
+      if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) return;`,
+          "(offset, size)) {",
         ]],
       },
       {
