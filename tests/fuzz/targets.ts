@@ -2,12 +2,14 @@ import { blkTarget } from "./blk_target.ts";
 import { mmioTarget, pciTarget } from "./bus_target.ts";
 import { consoleTarget } from "./console_target.ts";
 import type { Target } from "./harness.ts";
+import { netTarget } from "./net_target.ts";
 import { vringTarget } from "./vring_target.ts";
 
 /** All targets. */
 export const TARGETS: readonly Target<unknown>[] = [
   vringTarget,
   blkTarget,
+  netTarget,
   consoleTarget,
   pciTarget,
   mmioTarget,
