@@ -62,14 +62,14 @@ export class PackedQueue implements Queue {
   #nextAvail = 0;
   #availWrap = 1;
   #seen = 0;
-  /** Chains popped and not yet used. */
-  #inFlight = 0;
+  /** Chains popped and not yet used, or used and not published. */
+  #owed = 0;
   /** Next slot to use, and its wrap counter. */
   #nextUsed = 0;
   #usedWrap = 1;
-  /** Slots and chains used but not published. */
-  #addedSlots = 0;
-  #addedChains = 0;
+  /** Chains used but not published, and where the first one is. */
+  #added = 0;
+  #published = 0;
   /** The first used descriptor of the batch: where, and its id and flags, kept back until `flush`. */
   #headAt = 0;
   #headWord = 0;
@@ -104,20 +104,20 @@ export class PackedQueue implements Queue {
     if (config.position !== undefined) {
       this.#nextAvail = config.position.nextAvail;
       this.#availWrap = config.position.availWrap;
-      this.#nextUsed = config.position.nextUsed;
+      this.#nextUsed = this.#published = config.position.nextUsed;
       this.#usedWrap = config.position.usedWrap;
     }
   }
 
   /** Chains popped and not yet used. */
   get inFlight(): number {
-    return this.#inFlight;
+    return this.#owed - this.#added;
   }
 
   /** See `Queue.pop`. */
   pop(): Chain | null {
     if (this.#seen === 0 && !this.#look()) return null;
-    if (this.#inFlight + this.#addedChains >= this.size) throw this.#tooMany();
+    if (this.#owed >= this.size) throw this.#tooMany();
     const chain = this.#pool.take();
     // The short way, for plain chains. Each descriptor is read once; what is unusual, or wrong, is handed over.
     let words = this.#ringRegion.i32;
@@ -130,9 +130,12 @@ export class PackedQueue implements Queue {
     let length = words[(at + 2) | 0]!;
     let word = words[(at + 3) | 0]!;
     const { offsets, lengths } = chain;
+    const capacity = chain.capacity | 0;
     let region = chain.region;
-    let { baseLow, baseHigh, size } = region;
-    let mixed = chain.mixed;
+    let baseLow = region.baseLow | 0;
+    let baseHigh = region.baseHigh | 0;
+    let size = region.size | 0;
+    let mixed = chain.mixed | 0;
     let inTable = 0;
     if ((word & (F_INDIRECT | F_NEXT)) === F_INDIRECT && this.#indirect) {
       const offset = (low - baseLow) | 0;
@@ -157,9 +160,9 @@ export class PackedQueue implements Queue {
       let offset = (low - baseLow) | 0;
       if (
         high !== baseHigh || offset < 0 || length <= 0 || length > ((size - offset) | 0) ||
-        (word & F_INDIRECT) !== 0 || count === offsets.length
+        (word & F_INDIRECT) !== 0 || count === capacity
       ) {
-        const found = (word & F_INDIRECT) !== 0 || count === offsets.length || length <= 0
+        const found = (word & F_INDIRECT) !== 0 || count === capacity || length <= 0
           ? null
           : this.#memory.locate(low, high, length);
         if (found === null) {
@@ -171,9 +174,9 @@ export class PackedQueue implements Queue {
           return this.#walk(chain, inTable, index, low, high, length, word);
         }
         region = found;
-        baseLow = region.baseLow;
-        baseHigh = region.baseHigh;
-        size = region.size;
+        baseLow = region.baseLow | 0;
+        baseHigh = region.baseHigh | 0;
+        size = region.size | 0;
         offset = (low - baseLow) | 0;
         mixed = chain.mixed = 1;
       }
@@ -285,7 +288,7 @@ export class PackedQueue implements Queue {
       this.#availWrap ^= 1;
     }
     this.#nextAvail = next;
-    this.#inFlight = (this.#inFlight + 1) | 0;
+    this.#owed = (this.#owed + 1) | 0;
   }
 
   #failed(chain: Chain, error: unknown): never {
@@ -298,7 +301,7 @@ export class PackedQueue implements Queue {
     return this.#break(
       new VirtqueueError(
         "3.3.1",
-        `The driver made buffers available again that are still in flight: ${this.#inFlight} of at most ${this.size}`,
+        `The driver made buffers available again that are still in flight: ${this.inFlight} of at most ${this.size}`,
       ),
     );
   }
@@ -318,25 +321,24 @@ export class PackedQueue implements Queue {
     if (this.#broken !== null) throw this.#broken;
     const region = this.#ringRegion;
     const { u16 } = region;
-    const size = this.size | 0;
     // The flags are the last half of a descriptor's last word.
-    const flags = (2 * this.#ring + 7) | 0;
-    let slot = this.#nextAvail | 0;
-    let expected = this.#availWrap === 1 ? AVAIL : USED;
-    if ((Atomics.load(u16, (flags + (slot << 3)) | 0) & BOTH) !== expected) return false;
-    let seen = 1;
-    let last = slot;
-    while (seen < size) {
-      slot = (slot + 1) | 0;
-      if (slot === size) {
-        slot = 0;
-        expected ^= BOTH;
-      }
-      if ((u16[(flags + (slot << 3)) | 0]! & BOTH) !== expected) break;
-      last = slot;
-      seen = (seen + 1) | 0;
+    const start = (2 * this.#ring + 7) | 0;
+    const end = (start + (this.size << 3)) | 0;
+    const first = (start + (this.#nextAvail << 3)) | 0;
+    const expected = this.#availWrap === 1 ? AVAIL : USED;
+    if ((Atomics.load(u16, first) & BOTH) !== expected) return false;
+    let at = (first + 8) | 0;
+    while (at < end && (u16[at]! & BOTH) === expected) at = (at + 8) | 0;
+    let last = (at - 8) | 0;
+    let seen = (at - first) >> 3;
+    if (at === end) {
+      const wrapped = expected ^ BOTH;
+      at = start;
+      while (at < first && (u16[at]! & BOTH) === wrapped) at = (at + 8) | 0;
+      seen = (seen + ((at - start) >> 3)) | 0;
+      if (at !== start) last = (at - 8) | 0;
     }
-    if (seen > 1) Atomics.load(u16, (flags + (last << 3)) | 0);
+    if (seen > 1) Atomics.load(u16, last);
     this.#seen = seen;
     return true;
   }
@@ -372,21 +374,20 @@ export class PackedQueue implements Queue {
     const flags = (this.#usedWrap === 1 ? BOTH : 0) | (written > 0 ? WRITE : 0);
     const word = chain.id | (flags << 16);
     words[(at + 2) | 0] = written;
-    if (this.#addedChains === 0) {
+    const added = this.#added;
+    if (added === 0) {
       this.#headAt = at;
       this.#headWord = word;
     } else {
       words[(at + 3) | 0] = word;
     }
-    this.#addedChains = (this.#addedChains + 1) | 0;
-    this.#addedSlots = (this.#addedSlots + slots) | 0;
+    this.#added = (added + 1) | 0;
     let next = (this.#nextUsed + slots) | 0;
     if (next >= this.size) {
-      next -= this.size;
+      next = (next - this.size) | 0;
       this.#usedWrap ^= 1;
     }
     this.#nextUsed = next;
-    this.#inFlight = (this.#inFlight - 1) | 0;
     if (this.#memory.tracker !== null) this.#track(chain, 4 * at);
     this.#pool.put(chain);
   }
@@ -403,7 +404,7 @@ export class PackedQueue implements Queue {
       throw new TypeError("Only the chain that was popped last can be put back");
     }
     this.#pool.putBack(chain);
-    this.#inFlight--;
+    this.#owed--;
     const { slots } = chain;
     let before = this.#nextAvail - slots;
     if (before < 0) {
@@ -416,10 +417,15 @@ export class PackedQueue implements Queue {
 
   /** See `Queue.flush`. */
   flush(): boolean {
-    const added = this.#addedSlots;
+    const added = this.#added;
     if (added === 0) return false;
-    this.#addedSlots = 0;
-    this.#addedChains = 0;
+    this.#added = 0;
+    this.#owed = (this.#owed - added) | 0;
+    const next = this.#nextUsed;
+    // Never 0: nothing, or else all slots of the ring.
+    let slots = (next - this.#published) | 0;
+    if (slots <= 0) slots = (slots + this.size) | 0;
+    this.#published = next;
     // The driver looks at the first one first: publishing it last publishes the batch.
     Atomics.store(this.#ringRegion.i32, (this.#headAt + 3) | 0, this.#headWord);
     const word = Atomics.load(this.#driverRegion.i32, this.#driverEvent);
@@ -428,7 +434,7 @@ export class PackedQueue implements Queue {
     if (flags !== RING_EVENT_FLAGS_DESC || !this.#eventIdx) return true;
     let event = word & 0x7fff;
     if (((word >>> 15) & 1) !== this.#usedWrap) event -= this.size;
-    return needEvent(event, this.#nextUsed, added);
+    return needEvent(event, next, slots);
   }
 
   /** See `Queue.arm`. */
@@ -460,16 +466,16 @@ export class PackedQueue implements Queue {
   /** See `Queue.abandon`. */
   abandon(): void {
     this.#pool.abandon();
-    this.#inFlight = 0;
-    this.#addedSlots = 0;
-    this.#addedChains = 0;
+    this.#owed = 0;
+    this.#added = 0;
+    this.#published = this.#nextUsed;
   }
 
   /** See `Queue.snapshot`. */
   snapshot(): QueueState {
-    if (this.#inFlight !== 0 || this.#addedChains !== 0) {
+    if (this.#owed !== 0) {
       throw new TypeError(
-        `Cannot save a queue with ${this.#inFlight} chains in flight and ${this.#addedChains} not flushed: stop the device first`,
+        `Cannot save a queue with ${this.inFlight} chains in flight and ${this.#added} not flushed: stop the device first`,
       );
     }
     const { size, descriptorArea, driverArea, deviceArea } = this.#config;

@@ -131,9 +131,12 @@ export class SplitQueue implements Queue {
     let length = words[(at + 2) | 0]!;
     let word = words[(at + 3) | 0]!;
     const { offsets, lengths } = chain;
+    const capacity = chain.capacity | 0;
     let region = chain.region;
-    let { baseLow, baseHigh, size } = region;
-    let mixed = chain.mixed;
+    let baseLow = region.baseLow | 0;
+    let baseHigh = region.baseHigh | 0;
+    let size = region.size | 0;
+    let mixed = chain.mixed | 0;
     let index = head;
     let inTable = 0;
     if ((word & (F_INDIRECT | F_NEXT)) === F_INDIRECT && this.#indirect) {
@@ -158,9 +161,9 @@ export class SplitQueue implements Queue {
       let offset = (low - baseLow) | 0;
       if (
         high !== baseHigh || offset < 0 || length <= 0 || length > ((size - offset) | 0) ||
-        (word & F_INDIRECT) !== 0 || count === offsets.length
+        (word & F_INDIRECT) !== 0 || count === capacity
       ) {
-        const found = (word & F_INDIRECT) !== 0 || count === offsets.length || length <= 0
+        const found = (word & F_INDIRECT) !== 0 || count === capacity || length <= 0
           ? null
           : this.#memory.locate(low, high, length);
         if (found === null) {
@@ -172,9 +175,9 @@ export class SplitQueue implements Queue {
           return this.#walk(chain, inTable, index, low, high, length, word);
         }
         region = found;
-        baseLow = region.baseLow;
-        baseHigh = region.baseHigh;
-        size = region.size;
+        baseLow = region.baseLow | 0;
+        baseHigh = region.baseHigh | 0;
+        size = region.size | 0;
         offset = (low - baseLow) | 0;
         mixed = chain.mixed = 1;
       }

@@ -66,17 +66,17 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
       {
         name: "driver-longer-than-queue",
         about: "the driver makes lists that are longer than the queue",
-        edits: [["count === 0 || count > size ||", "count === 0 ||"]],
+        edits: [["  if (count > size) {", "  if (false) {"]],
       },
       {
         name: "driver-indirect-not-negotiated",
         about: "the driver uses an indirect table though INDIRECT_DESC was not negotiated",
-        edits: [["|| (table !== undefined && !indirect)", ""]],
+        edits: [["if (table !== undefined && !indirect) {", "if (false) {"]],
       },
       {
         name: "driver-table-high-half-ignored",
         about: "the driver writes the lower half of tables' addresses only",
-        edits: [["address < HIGH ? 0 : Math.floor(address / HIGH)", "address && 0"]],
+        edits: [["address < SMALL ? 0 : Math.floor(address / HIGH)", "address && 0"]],
       },
     ],
   },
@@ -91,7 +91,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
       {
         name: "driver-address-high-half-ignored",
         about: "the driver writes the lower half of addresses only",
-        edits: [["address < HIGH ? 0 : Math.floor(address / HIGH)", "0"]],
+        edits: [["address < SMALL ? 0 : Math.floor(address / HIGH)", "0"]],
       },
       {
         name: "driver-list-not-grown",
@@ -201,7 +201,7 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
       {
         name: "split-driver-free-unchecked",
         about: "the driver uses descriptors that are in flight",
-        edits: [["if (units > this.free) return false;", ""]],
+        edits: [["if (buffers.count > this.free) return false;", ""]],
       },
       {
         name: "split-driver-used-jump-unchecked",
@@ -257,9 +257,9 @@ export const DRIVER_QUEUES: readonly MutatedFile[] = [
         name: "packed-driver-head-published-early",
         about: "the first descriptor of a list is visible before the others",
         edits: [[
-          "        this.#writeRest(buffers, id);",
-          `        words[(at + 3) | 0] = word;
-        this.#writeRest(buffers, id);`,
+          "      this.#writeRest(buffers, id);",
+          `      words[(at + 3) | 0] = word;
+      this.#writeRest(buffers, id);`,
         ]],
       },
       {

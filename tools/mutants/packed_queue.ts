@@ -106,9 +106,9 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         name: "packed-indirect-as-buffer",
         about: "an unusual indirect table is taken for a buffer",
         edits: [[
-          `        (word & F_INDIRECT) !== 0 || count === offsets.length
+          `        (word & F_INDIRECT) !== 0 || count === capacity
       ) {`,
-          `        count === offsets.length
+          `        count === capacity
       ) {`,
         ]],
       },
@@ -116,7 +116,7 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         name: "packed-segments-beyond-room",
         about: "a chain of more segments than ever loses the last ones",
         edits: [[
-          `(word & F_INDIRECT) !== 0 || count === offsets.length
+          `(word & F_INDIRECT) !== 0 || count === capacity
       ) {`,
           `(word & F_INDIRECT) !== 0
       ) {`,
@@ -136,16 +136,16 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         name: "packed-used-wrap-not-toggled",
         about: "the wrap counter for used descriptors never changes",
         edits: [[
-          `      next -= this.size;
+          `      next = (next - this.size) | 0;
       this.#usedWrap ^= 1;`,
-          "      next -= this.size;",
+          "      next = (next - this.size) | 0;",
         ]],
       },
       {
         name: "packed-scan-wrap-forgotten",
         about:
           "what is available is looked for with the old wrap counter after the end of the ring",
-        edits: [["expected ^= BOTH;", ""]],
+        edits: [["const wrapped = expected ^ BOTH;", "const wrapped = expected;"]],
       },
       {
         name: "packed-disable-ignored",
@@ -193,11 +193,8 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         name: "packed-added-never-reset",
         about: "slots that were published count again at the next flush",
         edits: [[
-          `    this.#addedSlots = 0;
-    this.#addedChains = 0;
-    // The driver`,
-          `    this.#addedChains = 0;
-    // The driver`,
+          "    this.#published = next;",
+          "",
         ]],
       },
       {
@@ -261,7 +258,7 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         name: "packed-undo-counts",
         about: "a chain that was put back still counts as in flight",
         edits: [[
-          `    this.#inFlight--;
+          `    this.#owed--;
 `,
           "",
         ]],
@@ -296,16 +293,16 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         name: "packed-used-bit-ignored",
         about: "a descriptor counts as available whatever its USED bit is",
         edits: [[
-          "if ((Atomics.load(u16, (flags + (slot << 3)) | 0) & BOTH) !== expected) return false;",
-          "if ((Atomics.load(u16, (flags + (slot << 3)) | 0) & AVAIL) !== (expected & AVAIL)) return false;",
+          "if ((Atomics.load(u16, first) & BOTH) !== expected) return false;",
+          "if ((Atomics.load(u16, first) & AVAIL) !== (expected & AVAIL)) return false;",
         ]],
       },
       {
         name: "packed-flags-plain-load",
         about: "the flags of the next descriptor are read without a barrier",
         edits: [[
-          "if ((Atomics.load(u16, (flags + (slot << 3)) | 0) & BOTH) !== expected) return false;",
-          "if ((u16[(flags + (slot << 3)) | 0]! & BOTH) !== expected) return false;",
+          "if ((Atomics.load(u16, first) & BOTH) !== expected) return false;",
+          "if ((u16[first]! & BOTH) !== expected) return false;",
         ]],
         first: ["tests/interleaving/notification_test.ts"],
       },
@@ -313,7 +310,7 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         name: "packed-last-plain-load",
         about: "what was made available in a later batch is read without a barrier",
         edits: [[
-          "if (seen > 1) Atomics.load(u16, (flags + (last << 3)) | 0);",
+          "if (seen > 1) Atomics.load(u16, last);",
           "if (seen > 1) last = 0;",
         ]],
         first: ["tests/interleaving/notification_test.ts"],
@@ -363,24 +360,24 @@ export const PACKED_QUEUE: readonly MutatedFile[] = [
         name: "packed-added-counts-chains",
         about: "the event is compared with chains, not with slots",
         edits: [[
-          "this.#addedSlots = (this.#addedSlots + slots) | 0;",
-          "this.#addedSlots = (this.#addedSlots + 1) | 0;",
+          "return needEvent(event, next, slots);",
+          "return needEvent(event, next, added);",
         ]],
       },
       {
         name: "packed-in-flight-off-by-one",
         about: "the driver may have one chain more in flight than the queue has entries",
         edits: [[
-          "if (this.#inFlight + this.#addedChains >= this.size) throw",
-          "if (this.#inFlight + this.#addedChains > this.size) throw",
+          "if (this.#owed >= this.size) throw",
+          "if (this.#owed > this.size) throw",
         ]],
       },
       {
         name: "packed-in-flight-unflushed-forgotten",
         about: "chains that are used but not published do not count as the device's",
         edits: [[
-          "if (this.#inFlight + this.#addedChains >= this.size) throw",
-          "if (this.#inFlight >= this.size) throw",
+          "if (this.#owed >= this.size) throw",
+          "if (this.#owed - this.#added >= this.size) throw",
         ]],
       },
       {

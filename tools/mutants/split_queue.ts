@@ -59,9 +59,9 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
         name: "split-indirect-as-buffer",
         about: "an unusual indirect table is taken for a buffer",
         edits: [[
-          `        (word & F_INDIRECT) !== 0 || count === offsets.length
+          `        (word & F_INDIRECT) !== 0 || count === capacity
       ) {`,
-          `        count === offsets.length
+          `        count === capacity
       ) {`,
         ]],
       },
@@ -69,7 +69,7 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
         name: "split-segments-beyond-room",
         about: "a chain of more segments than ever loses the last ones",
         edits: [[
-          `(word & F_INDIRECT) !== 0 || count === offsets.length
+          `(word & F_INDIRECT) !== 0 || count === capacity
       ) {`,
           `(word & F_INDIRECT) !== 0
       ) {`,

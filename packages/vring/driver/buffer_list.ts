@@ -3,6 +3,8 @@ import { VIRTQ_DESC_F_WRITE } from "../layout.ts";
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const F_WRITE = VIRTQ_DESC_F_WRITE;
 const HIGH = 0x1_0000_0000;
+/** Compared with this, a small integer is not made a floating-point number first. */
+const SMALL = 0x4000_0000;
 
 /**
  * The elements of one buffer: device-readable ones, then device-writable ones (2.7.4.2, 2.8.17). Reuse one list for many
@@ -78,7 +80,7 @@ export class BufferList {
     let { words } = this;
     if (at === words.length) words = this.#grow();
     words[at] = address;
-    words[(at + 1) | 0] = address < HIGH ? 0 : Math.floor(address / HIGH);
+    words[(at + 1) | 0] = address < SMALL ? 0 : Math.floor(address / HIGH);
     words[(at + 2) | 0] = length;
     words[(at + 3) | 0] = flags;
   }

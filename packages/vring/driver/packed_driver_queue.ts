@@ -24,7 +24,7 @@ import type { ResolvedAreas } from "../open_queue.ts";
 import type { QueueConfig } from "../queue.ts";
 import type { BufferList } from "./buffer_list.ts";
 import type { DriverQueue } from "./driver_queue.ts";
-import { checkBuffers, FlightRecord, upperHalf, writeTable } from "./record.ts";
+import { checkBuffers, FlightRecord, mustCheck, upperHalf, writeTable } from "./record.ts";
 
 // To the compiler names of this module are constants; imported names are looked up at every use. In the last word of a
 // descriptor the flags follow the id.
@@ -109,63 +109,84 @@ export class PackedDriverQueue implements DriverQueue {
 
   /** See `DriverQueue.add`. */
   add(buffers: BufferList, token: number, table?: number): boolean {
-    const { size } = this;
-    checkBuffers(buffers, size, table, this.#indirect);
-    const units = table === undefined ? buffers.count : 1;
-    if (units > this.free) return false;
-    let high = 0;
-    if (table !== undefined) {
-      high = upperHalf(table);
-      // First, since it throws if the table is not in memory.
-      writeTable(this.#memory, table, high, buffers, true);
+    if (table !== undefined) return this.#addIndirect(buffers, token, table);
+    if (mustCheck(buffers, this.free)) {
+      checkBuffers(buffers, this.size, table, this.#indirect);
+      if (buffers.count > this.free) return false;
     }
-    const firstId = this.#firstId;
-    const id = this.#ids[firstId]!;
-    this.#firstId = firstId + 1 === size ? 0 : (firstId + 1) | 0;
-    const slot = this.#nextAvail;
-    const at = (this.#ring + (slot << 2)) | 0;
-    // The head's flags make the whole list available, so they are written after the others (2.8.17).
-    let word = (this.#availWrap === 1 ? F_AVAIL : F_USED) | id;
+    const units = buffers.count;
+    const id = this.#takeId();
+    const at = (this.#ring + (this.#nextAvail << 2)) | 0;
     const words = this.#ringRegion.i32;
-    if (table === undefined) {
-      const from = buffers.words;
-      words[at] = from[0]!;
-      words[(at + 1) | 0] = from[1]!;
-      words[(at + 2) | 0] = from[2]!;
-      word |= from[3]! << 16;
-      if (units > 1) {
-        word |= F_NEXT;
-        this.#writeRest(buffers, id);
-      } else {
-        this.#lastAt = ((at << 1) + 7) | 0;
-        this.#lastFlags = word >>> 16;
-      }
-    } else {
-      words[at] = table;
-      words[(at + 1) | 0] = high;
-      words[(at + 2) | 0] = buffers.count << 4;
-      word |= F_INDIRECT;
-      this.#lastAt = ((at << 1) + 7) | 0;
-      this.#lastFlags = word >>> 16;
+    const from = buffers.words;
+    words[at] = from[0]!;
+    words[(at + 1) | 0] = from[1]!;
+    words[(at + 2) | 0] = from[2]!;
+    // The head's flags make the whole list available, so they are written after the others (2.8.17).
+    let word = id | (from[3]! << 16) | (this.#availWrap === 1 ? F_AVAIL : F_USED);
+    if (units > 1) {
+      word |= F_NEXT;
+      this.#writeRest(buffers, id);
     }
+    this.#enter(buffers, token, id, at, word, units);
+    return true;
+  }
+
+  #addIndirect(buffers: BufferList, token: number, table: number): boolean {
+    if (mustCheck(buffers, this.size) || !this.#indirect) {
+      checkBuffers(buffers, this.size, table, this.#indirect);
+    }
+    if (this.free === 0) return false;
+    const high = upperHalf(table);
+    // First, since it throws if the table is not in memory.
+    writeTable(this.#memory, table, high, buffers, true);
+    const id = this.#takeId();
+    const at = (this.#ring + (this.#nextAvail << 2)) | 0;
+    const words = this.#ringRegion.i32;
+    words[at] = table;
+    words[(at + 1) | 0] = high;
+    words[(at + 2) | 0] = buffers.count << 4;
+    const word = id | F_INDIRECT | (this.#availWrap === 1 ? F_AVAIL : F_USED);
+    this.#enter(buffers, token, id, at, word, 1);
+    return true;
+  }
+
+  #takeId(): number {
+    const firstId = this.#firstId;
+    this.#firstId = firstId + 1 === this.size ? 0 : (firstId + 1) | 0;
+    return this.#ids[firstId]!;
+  }
+
+  /** All but the last word of the head is written: notes the buffer, and writes or keeps back that word. */
+  #enter(
+    buffers: BufferList,
+    token: number,
+    id: number,
+    at: number,
+    word: number,
+    units: number,
+  ): void {
     const added = this.#addedSlots;
     if (added === 0) {
       this.#ringRegion.u16[((at << 1) + 6) | 0] = id;
       this.#headAt = ((at << 1) + 7) | 0;
       this.#headFlags = word >>> 16;
     } else {
-      words[(at + 3) | 0] = word;
+      this.#ringRegion.i32[(at + 3) | 0] = word;
+    }
+    if (units === 1) {
+      this.#lastAt = ((at << 1) + 7) | 0;
+      this.#lastFlags = word >>> 16;
     }
     this.#addedSlots = (added + units) | 0;
-    let next = (slot + units) | 0;
-    if (next >= size) {
-      next = (next - size) | 0;
+    let next = (this.#nextAvail + units) | 0;
+    if (next >= this.size) {
+      next = (next - this.size) | 0;
       this.#availWrap ^= 1;
     }
     this.#nextAvail = next;
     this.free = (this.free - units) | 0;
     this.#record.start(id, token, units, 0, buffers.writableBytes);
-    return true;
   }
 
   /** Writes all descriptors of a list but the first one. */

@@ -6,6 +6,8 @@ import type { BufferList } from "./buffer_list.ts";
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const F_NEXT = VIRTQ_DESC_F_NEXT;
 const HIGH = 0x1_0000_0000;
+/** Compared with this, a small integer is not made a floating-point number first. */
+const SMALL = 0x4000_0000;
 /** The longest buffer (2.7.5.2). */
 const MAX_BYTES = 0x1_0000_0000;
 
@@ -45,8 +47,7 @@ export class FlightRecord {
     const at = id << 2;
     words[at] = units;
     words[(at + 1) | 0] = last;
-    // No used length can say 2^32.
-    words[(at + 2) | 0] = writable === 0x1_0000_0000 ? -1 : writable;
+    words[(at + 2) | 0] = writable < SMALL ? writable : longest(writable);
     words[(at + 3) | 0] = this.#batch;
     if (this.#order !== null) this.#enqueue(this.#order, id);
     this.count = (this.count + 1) | 0;
@@ -146,43 +147,41 @@ export class FlightRecord {
   }
 }
 
-/** What `add` refuses, in either format. */
-export function checkBuffers(
-  buffers: BufferList,
-  size: number,
-  table: number | undefined,
-  indirect: boolean,
-): void {
-  const { count } = buffers;
-  // 2.7.5.3.1 and 2.8.17: no longer than the queue, through a table or not.
-  if (
-    count === 0 || count > size || buffers.bytes > MAX_BYTES || (table !== undefined && !indirect)
-  ) {
-    throw refusal(buffers, size, table, indirect);
-  }
+/** No used length can say 2^32. */
+function longest(writable: number): number {
+  return Math.min(writable, 0xffff_ffff) | 0;
 }
 
-function refusal(
+/** Whether `checkBuffers` must look closely: where a buffer is not short, or has no elements, or more than `room`. */
+export function mustCheck(buffers: BufferList, room: number): boolean {
+  return (buffers.count - 1) >>> 0 >= room || buffers.bytes > SMALL;
+}
+
+/** What `add` refuses, in either format. */
+export function checkBuffers(
   { count, bytes }: BufferList,
   size: number,
   table: number | undefined,
   indirect: boolean,
-): Error {
-  if (count === 0) return new TypeError("A buffer needs at least one element");
+): void {
+  if (count === 0) throw new TypeError("A buffer needs at least one element");
   if (table !== undefined && !indirect) {
-    return new TypeError(
+    throw new TypeError(
       "Cannot use an indirect table: VIRTIO_F_INDIRECT_DESC was not negotiated",
     );
   }
+  // 2.7.5.3.1 and 2.8.17: no longer than the queue, through a table or not.
   if (count > size) {
-    return new RangeError(`A buffer of ${count} elements does not fit a queue of ${size}`);
+    throw new RangeError(`A buffer of ${count} elements does not fit a queue of ${size}`);
   }
-  return new RangeError(`A buffer of ${bytes} bytes is longer than 2^32`);
+  if (bytes > MAX_BYTES) {
+    throw new RangeError(`A buffer of ${bytes} bytes is longer than 2^32`);
+  }
 }
 
 /** The upper half of a 64-bit address. */
 export function upperHalf(address: number): number {
-  return address < HIGH ? 0 : Math.floor(address / HIGH) | 0;
+  return address < SMALL ? 0 : Math.floor(address / HIGH) | 0;
 }
 
 /**

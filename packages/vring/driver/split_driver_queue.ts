@@ -20,7 +20,7 @@ import type { ResolvedAreas } from "../open_queue.ts";
 import type { QueueConfig } from "../queue.ts";
 import type { BufferList } from "./buffer_list.ts";
 import type { DriverQueue } from "./driver_queue.ts";
-import { checkBuffers, FlightRecord, upperHalf, writeTable } from "./record.ts";
+import { checkBuffers, FlightRecord, mustCheck, upperHalf, writeTable } from "./record.ts";
 
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const F_NEXT = VIRTQ_DESC_F_NEXT;
@@ -108,25 +108,12 @@ export class SplitDriverQueue implements DriverQueue {
 
   /** See `DriverQueue.add`. */
   add(buffers: BufferList, token: number, table?: number): boolean {
-    checkBuffers(buffers, this.size, table, this.#indirect);
-    const units = table === undefined ? buffers.count : 1;
-    if (units > this.free) return false;
+    if (table !== undefined) return this.#addIndirect(buffers, token, table);
+    if (mustCheck(buffers, this.free)) {
+      checkBuffers(buffers, this.size, table, this.#indirect);
+      if (buffers.count > this.free) return false;
+    }
     const head = this.#firstFree;
-    let last = head;
-    if (table === undefined) last = this.#write(buffers, head);
-    else this.#writeIndirect(buffers, head, table);
-    this.#firstFree = this.#links[last]!;
-    this.free = (this.free - units) | 0;
-    this.#record.start(head, token, units, last, buffers.writableBytes);
-    const added = this.#added;
-    const slot = (this.#nextAvail + added) & this.#mask;
-    this.#driverRegion.u16[(this.#availRing + slot) | 0] = head;
-    this.#added = (added + 1) | 0;
-    return true;
-  }
-
-  /** Writes the descriptors. @returns The last one. */
-  #write(buffers: BufferList, head: number): number {
     const words = this.#ringRegion.i32;
     const start = this.#descriptors | 0;
     const links = this.#links;
@@ -141,23 +128,43 @@ export class SplitDriverQueue implements DriverQueue {
       const flags = from[(k + 3) | 0]!;
       if (k >= last) {
         words[(at + 3) | 0] = flags;
-        return index;
+        break;
       }
       index = links[index]!;
       words[(at + 3) | 0] = flags | F_NEXT | (index << 16);
     }
+    this.#enter(buffers, token, head, index, buffers.count);
+    return true;
   }
 
-  #writeIndirect(buffers: BufferList, head: number, table: number): void {
+  #addIndirect(buffers: BufferList, token: number, table: number): boolean {
+    if (mustCheck(buffers, this.size) || !this.#indirect) {
+      checkBuffers(buffers, this.size, table, this.#indirect);
+    }
+    if (this.free === 0) return false;
     const high = upperHalf(table);
     // First, since it throws if the table is not in memory.
     writeTable(this.#memory, table, high, buffers, false);
+    const head = this.#firstFree;
     const words = this.#ringRegion.i32;
     const at = (this.#descriptors + (head << 2)) | 0;
     words[at] = table;
     words[(at + 1) | 0] = high;
     words[(at + 2) | 0] = buffers.count << 4;
     words[(at + 3) | 0] = F_INDIRECT;
+    this.#enter(buffers, token, head, head, 1);
+    return true;
+  }
+
+  /** The descriptors are written: notes the buffer, and puts its head into the available ring. */
+  #enter(buffers: BufferList, token: number, head: number, last: number, units: number): void {
+    this.#firstFree = this.#links[last]!;
+    this.free = (this.free - units) | 0;
+    this.#record.start(head, token, units, last, buffers.writableBytes);
+    const added = this.#added;
+    const slot = (this.#nextAvail + added) & this.#mask;
+    this.#driverRegion.u16[(this.#availRing + slot) | 0] = head;
+    this.#added = (added + 1) | 0;
   }
 
   /** See `DriverQueue.publish`. */
