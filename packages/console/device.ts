@@ -1,6 +1,6 @@
 import {
   type Activation,
-  BUSY,
+  type BUSY,
   ConfigSpace,
   DeviceId,
   hasFeature,
@@ -12,20 +12,16 @@ import {
   CONSOLE_CONFIG_SIZE,
   ConsoleConfigOffset,
   CONTROL_RECEIVEQ,
-  CONTROL_SIZE,
   CONTROL_TRANSMITQ,
   portOfQueue,
-  receiveQueue,
   transmitQueue,
-  VIRTIO_CONSOLE_DEVICE_READY,
   VIRTIO_CONSOLE_F_EMERG_WRITE,
   VIRTIO_CONSOLE_F_MULTIPORT,
   VIRTIO_CONSOLE_F_SIZE,
-  VIRTIO_CONSOLE_PORT_OPEN,
-  VIRTIO_CONSOLE_PORT_READY,
 } from "./constants.ts";
-import { ControlSender } from "./control.ts";
-import { ByteRing } from "./byte_ring.ts";
+import { ControlChannel } from "./control_channel.ts";
+import { ConsoleInput } from "./input.ts";
+import type { ConsoleLink } from "./link.ts";
 import {
   type ConsoleDeviceOptions,
   type ConsolePortOptions,
@@ -33,15 +29,11 @@ import {
   settle,
   settlePort,
 } from "./options.ts";
+import { ConsoleOutput } from "./output.ts";
 import { ConsolePort, type PortHost } from "./port.ts";
-import { Due, PortState } from "./port_state.ts";
+import { Due, gonePort, PortState } from "./port_state.ts";
 import { checkSavedConsole, type SavedConsole, type SavedInput, type SavedPort } from "./saved.ts";
 import { ConsoleStats } from "./stats.ts";
-
-/** Bytes of one chain that a back end is given before the event loop turns. */
-const PIECE = 1 << 24;
-/** Characters of `emerg_wr` that wait for a back end that is full. */
-const EMERGENCY_BYTES = 1024;
 
 /**
  * A console device (virtio 1.4, 5.3) of one port or several.
@@ -81,19 +73,13 @@ export class ConsoleDevice extends QueueDevice {
   readonly #onError: ((error: unknown, port: number) => void) | null;
   readonly #states: (PortState | null)[];
   readonly #ports: (ConsolePort | null)[];
-  readonly #control: ControlSender;
+  readonly #control: ControlChannel;
+  readonly #output: ConsoleOutput;
+  readonly #input: ConsoleInput;
   readonly #host: PortHost;
-  /** By port: how many bytes of the first chain in the transmitq the back end took before it was full. */
-  readonly #taken: number[];
-  /** By port: the transmitq that `#taken` is about. */
-  readonly #transmitqs: (Queue | null)[];
-  readonly #early: ByteRing = new ByteRing(EMERGENCY_BYTES);
-  readonly #character: Uint8Array = new Uint8Array(1);
   /** The size in the configuration space. */
   #shown: ConsoleSize | null = null;
   #multiport = false;
-  #driverReady = false;
-  #telling = false;
 
   /**
    * Makes a device.
@@ -125,17 +111,35 @@ export class ConsoleDevice extends QueueDevice {
     const { maxPorts } = settings;
     this.#states = new Array<PortState | null>(maxPorts).fill(null);
     this.#ports = new Array<ConsolePort | null>(maxPorts).fill(null);
-    this.#taken = new Array<number>(maxPorts).fill(0);
-    this.#transmitqs = new Array<Queue | null>(maxPorts).fill(null);
-    this.#control = new ControlSender(this.#states, settings.rowsFirst);
+    const link = this.#makeLink();
+    this.#control = new ControlChannel(link, settings.rowsFirst);
+    this.#output = new ConsoleOutput(link);
+    this.#input = new ConsoleInput(link);
     this.#host = {
-      send: (port, bytes, offset, length) => this.#send(port, bytes, offset, length),
+      send: (port, bytes, offset, length) => this.#input.send(port, bytes, offset, length),
       setOpen: (port, open) => this.#setOpen(port, open),
       setSize: (port, size) => this.#setSize(port, size),
-      resume: (port) => this.#resumeOutput(port),
+      resume: (port) => this.#output.resume(port),
     };
     this.#showSize(settings.size);
     for (const port of options.ports ?? []) this.addPort(port);
+  }
+
+  #makeLink(): ConsoleLink {
+    return {
+      ports: this.#states,
+      stats: this.stats,
+      live: () => this.activation !== null,
+      take: (queue) => this.take(queue),
+      untake: (queue, chain) => this.untake(queue, chain),
+      complete: (queue, chain) => this.complete(queue, chain),
+      resume: (queue) => this.resume(queue),
+      isLive: (chain) => this.isLive(chain),
+      refuse: (what) => this.activation?.fail(new VirtqueueError("5.3.6", what)),
+      setGuestOpen: (port, open) => this.#setGuestOpen(port, open),
+      tell: (port, call) => this.#tell(port, call),
+      failed: (port, error) => this.#failed(port, error),
+    };
   }
 
   /** How many ports there can be at once. */
@@ -150,7 +154,7 @@ export class ConsoleDevice extends QueueDevice {
 
   /** Whether the driver negotiated VIRTIO_CONSOLE_F_MULTIPORT and is ready for control messages. */
   get driverReady(): boolean {
-    return this.#driverReady;
+    return this.#control.driverReady;
   }
 
   /** A port by number or by name; undefined if there is none. */
@@ -195,7 +199,7 @@ export class ConsoleDevice extends QueueDevice {
     }
     this.#tell(state, () => state.backend.attached?.(port));
     if (state.guestOpen) this.#tell(state, () => state.backend.guestOpened?.(true));
-    this.#changed(id);
+    this.#control.changed(id);
     return port;
   }
 
@@ -221,7 +225,7 @@ export class ConsoleDevice extends QueueDevice {
     if (wasOpen) this.#tell(state, () => state.backend.guestOpened?.(false));
     this.#tell(state, () => state.backend.detached?.());
     this.resume(transmitQueue(id));
-    this.#changed(id);
+    this.#control.changed(id);
   }
 
   /** What the device itself has to save beside its queues. */
@@ -242,10 +246,10 @@ export class ConsoleDevice extends QueueDevice {
     return {
       version: 1,
       maxPorts: this.maxPorts,
-      driverReady: this.#driverReady,
+      driverReady: this.#control.driverReady,
       ports,
       inputs,
-      taken: this.#taken.slice(),
+      taken: this.#output.taken.slice(),
     };
   }
 
@@ -263,8 +267,8 @@ export class ConsoleDevice extends QueueDevice {
         `Cannot restore a console device of ${state.maxPorts} ports into one of ${this.maxPorts}`,
       );
     }
-    this.#driverReady = state.driverReady;
-    state.taken.forEach((taken, id) => this.#taken[id] = taken);
+    this.#control.driverReady = state.driverReady;
+    state.taken.forEach((taken, id) => this.#output.taken[id] = taken);
     for (const { id, name, bytes } of state.inputs) {
       const here = this.#states[id]!;
       if (here === null || here.name !== name) continue;
@@ -278,7 +282,7 @@ export class ConsoleDevice extends QueueDevice {
     const here = this.#states[saved.id]!;
     if (here === null || here.name !== saved.name || saved.gone) {
       // Another port, or none: the driver is told that the one it knows is gone.
-      this.#control.announced[saved.id] = this.#goner(saved);
+      this.#control.announced[saved.id] = gonePort(saved);
       return;
     }
     this.#control.announced[saved.id] = here;
@@ -297,27 +301,10 @@ export class ConsoleDevice extends QueueDevice {
     if (here.guestOpen) this.#tell(here, () => here.backend.guestOpened?.(true));
   }
 
-  #goner(saved: SavedPort): PortState {
-    return new PortState({
-      id: saved.id,
-      name: saved.name,
-      nameBytes: new Uint8Array(0),
-      console: false,
-      backend: { write: (_bytes, _offset, length) => length },
-      inputBuffer: 1,
-      open: false,
-      size: null,
-    });
-  }
-
   /** See `Device.startQueue`. */
   override startQueue(index: number, queue: Queue): void {
     if (index % 2 === 1 && index !== CONTROL_TRANSMITQ) {
-      const port = portOfQueue(index);
-      const before = this.#transmitqs[port];
-      // After a queue reset (2.6.1) the first chain is another one.
-      if (before !== null && before !== queue) this.#taken[port] = 0;
-      this.#transmitqs[port] = queue;
+      this.#output.started(portOfQueue(index), queue);
     }
     super.startQueue(index, queue);
   }
@@ -332,10 +319,8 @@ export class ConsoleDevice extends QueueDevice {
 
   /** See `QueueDevice.stopped`. */
   protected override stopped(): void {
-    this.#driverReady = false;
     this.#multiport = false;
-    this.#taken.fill(0);
-    this.#transmitqs.fill(null);
+    this.#output.forget();
     this.#control.forget();
     for (const port of this.#states) if (port !== null) this.#setGuestOpen(port, false);
   }
@@ -348,226 +333,40 @@ export class ConsoleDevice extends QueueDevice {
         `Queue ${queue} is used without VIRTIO_CONSOLE_F_MULTIPORT`,
       );
     }
-    if (queue === CONTROL_TRANSMITQ) this.#controlMessage(chain);
-    else return this.#output(chain, queue, portOfQueue(queue));
+    if (queue === CONTROL_TRANSMITQ) this.#control.handle(chain);
+    else return this.#output.handle(chain, queue, portOfQueue(queue));
   }
 
   /** See `QueueDevice.kicked`. */
   protected override kicked(queue: number): void {
     if (queue % 2 === 1) return;
     if (queue === CONTROL_RECEIVEQ) {
-      this.#tellDriver();
+      this.#control.send();
       return;
     }
     const port = this.#states[portOfQueue(queue)]!;
-    if (port !== null) this.#feed(port);
-  }
-
-  /** Output of the guest. What a driver puts behind it for the device to write is left alone (5.3.6.1). */
-  #output(chain: Chain, queue: number, id: number): void | typeof BUSY {
-    const { reader } = chain;
-    const port = this.#states[id]!;
-    let taken = this.#taken[id]!;
-    // It cannot be longer than it was, unless the driver changed what was available already.
-    if (taken > 0) reader.skip(Math.min(taken, reader.remaining));
-    if (port === null || !port.hostOpen) {
-      this.stats.outputDiscarded += reader.remaining;
-      this.#taken[id] = 0;
-      return;
-    }
-    if (id === 0 && this.#early.length > 0 && !this.#flushEarly(port)) return BUSY;
-    for (let left = PIECE; reader.next(left); left -= reader.length) {
-      const { length } = reader;
-      const count = this.#write(port, reader.region!.bytes, reader.offset, length);
-      if (!this.isLive(chain)) return;
-      taken += count;
-      if (count < length) {
-        this.#taken[id] = taken;
-        return BUSY;
-      }
-    }
-    if (reader.remaining > 0) {
-      this.#taken[id] = taken;
-      this.resume(queue);
-      return BUSY;
-    }
-    this.#taken[id] = 0;
-  }
-
-  /** Gives bytes to a back end. A back end that fails took nothing, and its port is closed. */
-  #write(port: PortState, bytes: Uint8Array, offset: number, length: number): number {
-    let count: number;
-    try {
-      count = port.backend.write(bytes, offset, length);
-      if (!(Number.isInteger(count) && count >= 0 && count <= length)) {
-        throw new TypeError(
-          `A console back end was given ${length} bytes and says that it took ${count}`,
-        );
-      }
-    } catch (error) {
-      this.#failed(port, error);
-      return 0;
-    }
-    this.stats.outputBytes += count;
-    return count;
-  }
-
-  /** A message of the driver (5.3.6.2). One that means nothing is ignored. */
-  #controlMessage(chain: Chain): void {
-    const { stats } = this;
-    const { reader } = chain;
-    stats.controlReceived++;
-    if (reader.remaining < CONTROL_SIZE) {
-      stats.controlIgnored++;
-      return;
-    }
-    const at = reader.struct(CONTROL_SIZE);
-    const { view } = reader;
-    const id = view.getUint32(at, true);
-    const event = view.getUint16(at + 4, true);
-    const value = view.getUint16(at + 6, true);
-    if (value > 1 || !this.#understood(id, event, value === 1)) {
-      stats.controlIgnored++;
-      return;
-    }
-    this.#tellDriver();
-  }
-
-  #understood(id: number, event: number, value: boolean): boolean {
-    if (event === VIRTIO_CONSOLE_DEVICE_READY) {
-      this.#driverReady = value;
-      return true;
-    }
-    const port = this.#states[id] ?? null;
-    // Only of a port that the driver was told of.
-    if (port === null || this.#control.announced[id] !== port) return false;
-    if (event === VIRTIO_CONSOLE_PORT_READY) {
-      port.ready = value;
-      port.failed = !value;
-      if (value) port.announceAll();
-      else {
-        port.due = 0;
-        this.#setGuestOpen(port, false);
-      }
-      this.#control.changed(id);
-      return true;
-    }
-    if (event !== VIRTIO_CONSOLE_PORT_OPEN || !port.ready) return false;
-    this.#setGuestOpen(port, value);
-    return true;
-  }
-
-  /** Sends what the driver is to be told, as far as it has buffers. */
-  #tellDriver(): void {
-    const control = this.#control;
-    if (!this.#driverReady || this.#telling) return;
-    this.#telling = true;
-    try {
-      while (control.next()) {
-        const chain = this.take(CONTROL_RECEIVEQ);
-        if (chain === null) return;
-        if (chain.writable < CONTROL_SIZE) {
-          this.#refuse(`A buffer of the control receiveq has no room for ${CONTROL_SIZE} bytes`);
-          return;
-        }
-        if (chain.writable < control.length) {
-          // A part of a name would be another name.
-          this.untake(CONTROL_RECEIVEQ, chain);
-          this.stats.controlSkipped++;
-        } else {
-          chain.writer.writeFrom(control.bytes, 0, control.length);
-          this.complete(CONTROL_RECEIVEQ, chain);
-          this.stats.controlSent++;
-        }
-        control.sent();
-      }
-    } finally {
-      this.#telling = false;
-    }
-  }
-
-  #refuse(what: string): void {
-    this.activation?.fail(new VirtqueueError("5.3.6", what));
-  }
-
-  #changed(id: number): void {
-    this.#control.changed(id);
-    this.#tellDriver();
-  }
-
-  /** Whether input reaches the guest now. */
-  #flows(port: PortState): boolean {
-    return port.guestOpen && this.activation !== null;
-  }
-
-  /** The next buffer for input, or null. */
-  #inputBuffer(port: PortState): Chain | null {
-    const chain = this.take(receiveQueue(port.id));
-    if (chain !== null && chain.writable === 0) {
-      this.#refuse(`A buffer of the receiveq of port ${port.id} has no device-writable byte`);
-      return null;
-    }
-    return chain;
-  }
-
-  #send(port: PortState, bytes: Uint8Array, offset: number, length: number): number {
-    let done = 0;
-    if (port.input.length === 0 && this.#flows(port)) {
-      while (done < length) {
-        const chain = this.#inputBuffer(port);
-        if (chain === null) break;
-        done += chain.writer.writeFrom(bytes, offset + done, length - done);
-        this.complete(receiveQueue(port.id), chain);
-      }
-      this.stats.inputBytes += done;
-    }
-    done += port.input.push(bytes, offset + done, length - done);
-    if (done < length) port.refused = true;
-    return done;
-  }
-
-  /** Input that waited goes to the guest, as far as it has buffers. */
-  #feed(port: PortState): void {
-    const { input } = port;
-    if (this.#flows(port)) {
-      while (input.length > 0) {
-        const chain = this.#inputBuffer(port);
-        if (chain === null) break;
-        let count = chain.writer.writeFrom(input.bytes, input.start, input.piece);
-        input.drop(count);
-        this.stats.inputBytes += count;
-        if (input.length > 0) {
-          count = chain.writer.writeFrom(input.bytes, input.start, input.piece);
-          input.drop(count);
-          this.stats.inputBytes += count;
-        }
-        this.complete(receiveQueue(port.id), chain);
-      }
-    }
-    if (!port.refused || input.room === 0) return;
-    port.refused = false;
-    this.#tell(port, () => port.backend.inputDrained?.());
+    if (port !== null) this.#input.feed(port);
   }
 
   #setGuestOpen(port: PortState, open: boolean): void {
     if (port.guestOpen === open) return;
     port.guestOpen = open;
     this.#tell(port, () => port.backend.guestOpened?.(open));
-    if (open) this.#feed(port);
+    if (open) this.#input.feed(port);
   }
 
   #setOpen(port: PortState, open: boolean): void {
     port.setHostOpen(open);
     // What waits for a back end that went away is dropped.
     if (!open) this.resume(transmitQueue(port.id));
-    this.#changed(port.id);
+    this.#control.changed(port.id);
   }
 
   #setSize(port: PortState, size: ConsoleSize): void {
     port.size = size;
     if (port.id === 0) this.#showSize(size);
     if (port.ready && port.console) port.due |= Due.resize;
-    this.#changed(port.id);
+    this.#control.changed(port.id);
   }
 
   /** The size of port 0 in the configuration space (5.3.6). */
@@ -583,37 +382,13 @@ export class ConsoleDevice extends QueueDevice {
     });
   }
 
-  #resumeOutput(port: PortState): void {
-    if (port.id === 0 && this.#early.length > 0 && !this.#flushEarly(port)) return;
-    this.resume(transmitQueue(port.id));
-  }
-
-  /** Characters of `emerg_wr` come first. @returns Whether none waits any more. */
-  #flushEarly(port: PortState): boolean {
-    const early = this.#early;
-    while (early.length > 0) {
-      const { piece } = early;
-      const count = this.#write(port, early.bytes, early.start, piece);
-      early.drop(count);
-      if (count < piece) return false;
-    }
-    return true;
-  }
-
   /** The driver writes to the configuration: only `emerg_wr` is its to write, at any time (5.3.5.1). */
   #configWritten(offset: number, bytes: Uint8Array): boolean {
     if (
       offset !== ConsoleConfigOffset.emerg_wr ||
       !hasFeature(this.features, VIRTIO_CONSOLE_F_EMERG_WRITE)
     ) return false;
-    const port = this.#states[0]!;
-    this.stats.emergencyBytes++;
-    this.#character[0] = bytes[0]!;
-    if (port === null || !port.hostOpen) {
-      this.stats.emergencyDiscarded++;
-    } else if (!this.#flushEarly(port) || this.#write(port, this.#character, 0, 1) === 0) {
-      if (this.#early.push(this.#character, 0, 1) === 0) this.stats.emergencyDiscarded++;
-    }
+    this.#output.emergency(bytes[0]!);
     // There is nothing to read there.
     return false;
   }

@@ -94,3 +94,17 @@ export class PortState {
     }
   }
 }
+
+/** A port that is gone, and that a driver is to be told of. */
+export function gonePort({ id, name }: { readonly id: number; readonly name: string }): PortState {
+  return new PortState({
+    id,
+    name,
+    nameBytes: new Uint8Array(0),
+    console: false,
+    backend: { write: (_bytes, _offset, length) => length },
+    inputBuffer: 1,
+    open: false,
+    size: null,
+  });
+}

@@ -14,7 +14,7 @@ export interface Terminal extends ByteStream {
   readonly isTerminal: boolean;
   /** Turns raw mode on or off. */
   setRaw(raw: boolean): void;
-  /** Its size in characters. */
+  /** Its size in characters; 0 where it is not known. */
   size(): { columns: number; rows: number };
   /** Calls back when the size changed. @returns Stops that. */
   onResize(changed: () => void): () => void;
@@ -193,7 +193,14 @@ function ownTerminal(): Terminal {
   return {
     isTerminal: Deno.stdin.isTerminal(),
     setRaw: (raw) => Deno.stdin.setRaw(raw),
-    size: () => Deno.consoleSize(),
+    size: () => {
+      try {
+        return Deno.consoleSize();
+      } catch {
+        // Output goes elsewhere.
+        return { columns: 0, rows: 0 };
+      }
+    },
     onResize: (changed) => {
       Deno.addSignalListener("SIGWINCH", changed);
       return () => Deno.removeSignalListener("SIGWINCH", changed);
