@@ -77,12 +77,14 @@ export class BufferFiller {
   /**
    * Puts a frame into the next buffers of a receive queue.
    *
-   * @param frame At its first byte.
+   * @param frame Kept, if it was passed on before.
    * @param size Entries of the queue.
    * @param offloads What the driver takes now.
    * @returns One of `Placed`.
    */
   place(frame: Frame, queue: number, size: number, offloads: number, stats: ReceiveStats): number {
+    // Somebody else may have had it before.
+    frame.rewind();
     const need = this.#headerSize + frame.length;
     const chains = this.#chains;
     let count = 0;

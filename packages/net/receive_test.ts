@@ -15,6 +15,7 @@ import {
   VIRTIO_NET_HDR_GSO_TCPV4,
 } from "./constants.ts";
 import { NetDevice } from "./device.ts";
+import { Frame } from "./frame.ts";
 import type { NetDeviceOptions } from "./options.ts";
 import { verifyChecksum } from "./offload/checksum.ts";
 import { FrameLayout } from "./offload/parse.ts";
@@ -357,4 +358,17 @@ Deno.test("without a driver, and while the link is down, nothing is taken", asyn
   backend.give(plainFrame(60));
   await turns(1);
   assertEquals([driver.used[0], device.stats.unheard, device.waiting], [[], 2, 0]);
+});
+
+Deno.test("a frame that is kept goes to as many devices as it is given to", async () => {
+  const got = [];
+  const frame = new Frame().fromBytes(plainFrame(700));
+  for (let i = 0; i < 3; i++) {
+    const { backend, driver } = await open(MRG);
+    driver.postMany(0, 4, 300);
+    backend.peer!.deliver(frame);
+    await turns(1);
+    got.push(driver.frames()[0]!.bytes);
+  }
+  assertEquals(got, [plainFrame(700), plainFrame(700), plainFrame(700)]);
 });

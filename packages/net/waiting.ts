@@ -57,14 +57,11 @@ export class WaitingFrames {
     return true;
   }
 
-  /** The oldest, to be read from its first byte on; valid until `shift`. Null if none waits. */
+  /** The oldest; valid until `shift`. Null if none waits. */
   peek(): Frame | null {
     if (this.count === 0) return null;
     const frame = this.#oldest ??= new Frame();
-    if (this.#loaded) {
-      frame.rewind();
-      return frame;
-    }
+    if (this.#loaded) return frame;
     const ring = this.#ring!;
     const view = this.#view;
     this.#read(ring, this.#start, this.#record, RECORD_SIZE);

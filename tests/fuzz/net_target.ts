@@ -285,8 +285,13 @@ class NetRun {
         return this.#state.resetQueue(step.queue);
       case "enable":
         this.#break();
-        if (step.queue < this.#rings.length) this.#enable(step.queue);
-        else this.#state.enableQueue(step.queue);
+        if (step.queue < this.#rings.length) {
+          this.#enable(step.queue);
+        } else {
+          // Its areas are wherever the registers say.
+          this.#ranges.push([0, END]);
+          this.#state.enableQueue(step.queue);
+        }
         return;
       case "status":
         this.#break();
