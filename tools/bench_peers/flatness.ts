@@ -25,6 +25,8 @@ export interface Flatness {
 }
 
 const BATCH = 16;
+/** Where the ring's size varies: as many requests as fit into the smallest. */
+const SMALL_BATCH = 4;
 const FORMATS = ["split", "packed"] as const;
 
 /** Something that does batches of requests. */
@@ -34,12 +36,16 @@ interface Bed {
 
 /** Measures the three dependences, split and packed; the points of a curve in alternation. */
 export function measureFlatness(rounds: number, progress: (line: string) => void): Flatness {
-  const curve = (xs: readonly number[], make: (format: "split" | "packed", x: number) => Bed) =>
+  const curve = (
+    xs: readonly number[],
+    make: (format: "split" | "packed", x: number) => Bed,
+    batch = BATCH,
+  ) =>
     FORMATS.map((format): Curve => {
       const beds = xs.map((x) => make(format, x));
       const blocks: Block[] = xs.map((x, i) => ({
         name: String(x),
-        unit: BATCH,
+        unit: batch,
         run: (n) => beds[i]!.run(n),
       }));
       const samples = alternate(blocks, { rounds, block: 4, warmUp: 150 });
@@ -47,10 +53,11 @@ export function measureFlatness(rounds: number, progress: (line: string) => void
     });
   progress("from 1 to 64 queues");
   const queues = curve([1, 2, 4, 8, 16, 32, 64], (format, count) => manyQueues(format, count));
-  progress("from ring size 64 to 32768");
+  progress("from ring size 16 to 32768");
   const ringSize = curve(
-    [64, 256, 1024, 4096, 16384, 32768],
-    (format, size) => oneQueue(new Prepared({ format, shape: "blk3", size, batch: BATCH })),
+    [16, 64, 256, 1024, 4096, 16384, 32768],
+    (format, size) => oneQueue(new Prepared({ format, shape: "blk3", size, batch: SMALL_BATCH })),
+    SMALL_BATCH,
   );
   progress("from 1 to 256 memory regions");
   const regions = curve([1, 4, 16, 64, 256], (format, count) => spreadMemory(format, count));

@@ -59,10 +59,11 @@ export function peersPicture(result: PeerResult): Picture {
     ],
     notes: [
       "Ring of 256, batches of 64; single: one descriptor, blk3: header, 4 KiB, status, ind3: those in an indirect table.",
+      "blk: guest memory and disk are memories of WebAssembly, as those of GuestMemory.allocate and allocateBytes are.",
       `Alternating blocks of 4 ms in one process, medians and quartiles of ${result.rounds} rounds.`,
       ...(result.compiler === null
         ? []
-        : [`C: ${result.compiler}, -O2, a bounds check on every descriptor.`]),
+        : [`C: ${result.compiler}, -O2, with the same duties and the same checks.`]),
     ],
   };
 }
@@ -90,7 +91,8 @@ export function flatPicture(flat: Flatness): Picture {
       ),
     ],
     notes: [
-      "Header, 4 KiB, status; batches of 16; the fake driver's part included, which in the packed format copies descriptors.",
+      "Header, 4 KiB, status; batches of 16, by ring size of 4; the fake driver's part included, which in the packed format",
+      "copies descriptors.",
       "Medians and quartiles of alternating blocks.",
     ],
   };

@@ -48,6 +48,8 @@ export class MemoryBackend implements BlkBackend {
   readonly #flat: Uint8Array | null;
   /** The given bytes, if they are in a memory of WebAssembly. */
   readonly #region: MemoryRegion | null;
+  /** The last view that `#region` copies fast to and from. */
+  #fast: Uint8Array | null = null;
   readonly #chunks: (Uint8Array | undefined)[] = [];
   readonly #pages: (Uint8Array | undefined)[] = [];
   #capacity: number;
@@ -87,7 +89,7 @@ export class MemoryBackend implements BlkBackend {
   read(position: number, bytes: Uint8Array, offset: number, length: number): void {
     checkRange(position, length, this.#capacity);
     const region = this.#region;
-    if (region !== null && region.copiesFast(bytes)) {
+    if (region !== null && (bytes === this.#fast || this.#isFast(region, bytes))) {
       region.copyTo(position, bytes, offset, length);
       return;
     }
@@ -122,7 +124,7 @@ export class MemoryBackend implements BlkBackend {
   write(position: number, bytes: Uint8Array, offset: number, length: number): void {
     this.#checkWrite(position, length);
     const region = this.#region;
-    if (region !== null && region.copiesFast(bytes)) {
+    if (region !== null && (bytes === this.#fast || this.#isFast(region, bytes))) {
       region.copyFrom(position, bytes, offset, length);
       return;
     }
@@ -175,6 +177,12 @@ export class MemoryBackend implements BlkBackend {
     if (capacity < this.#capacity) this.#clear(capacity, this.#capacity - capacity);
     this.#capacity = capacity;
     this.onChange?.();
+  }
+
+  #isFast(region: MemoryRegion, bytes: Uint8Array): boolean {
+    if (!region.copiesFast(bytes)) return false;
+    this.#fast = bytes;
+    return true;
   }
 
   #checkWrite(position: number, length: number): void {
