@@ -16,12 +16,15 @@ export interface ConsoleSize {
  * back end calls `ConsolePort.resume`. Input: `ConsolePort.write` takes less than it was given, and `inputDrained` is
  * called when it takes more.
  *
+ * Be full only for a short time at a console port of Linux: it waits for each piece of output with a processor that does
+ * nothing else meanwhile. Other ports of Linux wait asleep.
+ *
  * An exception in a method closes the port on the host's side; the device reports it to its `onError` and goes on.
  */
 export interface ConsoleBackend {
   /**
-   * Takes output of the guest: `bytes[offset]` to `bytes[offset + length - 1]`. These are guest memory, which may change and
-   * be used again as soon as this returns: copy what is to be kept. Called once for each piece of a chain, cut as the driver
+   * Takes output of the guest: `bytes[offset]` to `bytes[offset + length - 1]`. These are guest memory, which may be shared
+   * with other threads, and is used again as soon as this returns: copy before anything else. Called once for each piece of a chain, cut as the driver
    * cut it, and never for less than one byte.
    *
    * @returns How many of them it took, 0 to `length`; less than `length` if it is full.

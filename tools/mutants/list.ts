@@ -1,5 +1,6 @@
 import { BLK_DEVICE } from "./blk_device.ts";
 import { BLK_DRIVER } from "./blk_driver.ts";
+import { CONSOLE } from "./console.ts";
 import { DEVICE } from "./device.ts";
 import { DRIVER_QUEUES } from "./driver_queues.ts";
 import { DRIVER_SESSION } from "./driver_session.ts";
@@ -25,6 +26,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   MMIO,
   BLK_DEVICE,
   BLK_DRIVER,
+  CONSOLE,
   NET_OFFLOAD,
   NET_CONTROL,
 ];

@@ -16,9 +16,9 @@ import {
   VIRTIO_CONSOLE_F_MULTIPORT,
   VIRTIO_CONSOLE_PORT_NAME,
   VIRTIO_CONSOLE_PORT_OPEN,
-  VIRTIO_CONSOLE_PORT_READY,
   VIRTIO_CONSOLE_RESIZE,
 } from "../constants.ts";
+import { ControlOut } from "./control_out.ts";
 import {
   CONSOLE_DRIVER_FEATURES,
   type ConsoleDriverOptions,
@@ -26,7 +26,7 @@ import {
   positive,
   readSize,
 } from "./options.ts";
-import { callUser, ConsoleDriverPort, PortDue, type PortLink } from "./port.ts";
+import { callUser, ConsoleDriverPort, type PortLink } from "./port.ts";
 import { ReceiveQueue } from "./receive_queue.ts";
 import { TransmitQueue } from "./transmit_queue.ts";
 
@@ -83,11 +83,7 @@ export class ConsoleDriver {
   readonly #receivers: ReceiveQueue[] = [];
   readonly #transmitters: TransmitQueue[] = [];
   readonly #controlIn: ReceiveQueue | null = null;
-  readonly #controlOut: TransmitQueue | null = null;
-  /** By port: some of `PortDue`. */
-  readonly #due: number[];
-  /** By port: the value of the VIRTIO_CONSOLE_PORT_READY that is due. */
-  readonly #readyValue: number[];
+  readonly #controlOut: ControlOut | null = null;
   #broken: Error | null = null;
   readonly #link: PortLink;
   readonly #waiters: Set<() => boolean> = new Set();
@@ -96,8 +92,6 @@ export class ConsoleDriver {
     this.session = session;
     this.#multiport = session.has(VIRTIO_CONSOLE_F_MULTIPORT);
     this.#ports = new Array<ConsoleDriverPort | null>(ports).fill(null);
-    this.#due = new Array<number>(ports).fill(0);
-    this.#readyValue = new Array<number>(ports).fill(0);
     const count = positive("buffers", options.buffers, 8);
     const size = positive("bufferSize", options.bufferSize, 4096);
     for (let id = 0; id < ports; id++) {
@@ -127,12 +121,7 @@ export class ConsoleDriver {
         CONTROL_BUFFERS,
         CONTROL_BUFFER,
       );
-      this.#controlOut = new TransmitQueue(
-        session,
-        CONTROL_TRANSMITQ,
-        CONTROL_BUFFERS,
-        CONTROL_SIZE,
-      );
+      this.#controlOut = new ControlOut(session, ports);
     }
   }
 
@@ -144,7 +133,7 @@ export class ConsoleDriver {
     }
     this.#controlIn.start();
     this.#controlOut.start();
-    this.#sendControl(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    this.#controlOut.send(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
   }
 
   /**
@@ -295,7 +284,6 @@ export class ConsoleDriver {
       }, () => this.#guard(() => this.#collect(CONTROL_RECEIVEQ)));
     } else if (queue === CONTROL_TRANSMITQ) {
       this.#controlOut?.collect();
-      this.#sendDue();
     } else if (queue % 2 === 0) {
       this.#receive(portOfQueue(queue));
     } else {
@@ -364,15 +352,11 @@ export class ConsoleDriver {
     } catch (error) {
       if (!this.#multiport) throw error;
       // No memory: the device is told that the port cannot be used.
-      this.#readyValue[id] = 0;
-      this.#makeDue(id, PortDue.ready);
+      this.#controlOut?.ready(id, false);
       return;
     }
     this.#ports[id] = port;
-    if (this.#multiport) {
-      this.#readyValue[id] = 1;
-      this.#makeDue(id, PortDue.ready);
-    }
+    this.#controlOut?.ready(id, true);
     if (id === 0) this.#configChanged();
     const { onPortAdded } = this;
     if (onPortAdded !== null) callUser(() => onPortAdded(port));
@@ -381,7 +365,7 @@ export class ConsoleDriver {
   #removePort(port: ConsoleDriverPort): void {
     const { id } = port;
     this.#ports[id] = null;
-    this.#due[id] = 0;
+    this.#controlOut?.forget(id);
     port.remove();
     this.#transmitters[id]!.abandon(new DriverError(`Port ${id} was removed`));
     // What came for it and nobody read.
@@ -396,36 +380,8 @@ export class ConsoleDriver {
     if (size !== null) this.#ports[0]?.resized(size);
   }
 
-  /** Messages are due; one that takes back another replaces it. */
-  #makeDue(id: number, messages: number): void {
-    if (!this.#multiport || this.#broken !== null) return;
-    if (messages === PortDue.closed) this.#due[id]! &= ~PortDue.open;
-    this.#due[id]! |= messages;
-    this.#guard(() => this.#sendDue());
-  }
-
-  #sendDue(): void {
-    const out = this.#controlOut;
-    for (let id = 0; id < this.#due.length && out !== null; id++) {
-      while (this.#due[id] !== 0 && out.ready) {
-        const due = this.#due[id]! & -this.#due[id]!;
-        this.#due[id]! &= ~due;
-        if (due === PortDue.ready) {
-          this.#sendControl(id, VIRTIO_CONSOLE_PORT_READY, this.#readyValue[id]!);
-        } else {
-          this.#sendControl(id, VIRTIO_CONSOLE_PORT_OPEN, due === PortDue.open ? 1 : 0);
-        }
-      }
-    }
-  }
-
-  #sendControl(id: number, event: number, value: number): void {
-    const bytes = new Uint8Array(CONTROL_SIZE);
-    const view = new DataView(bytes.buffer);
-    view.setUint32(0, id, true);
-    view.setUint16(4, event, true);
-    view.setUint16(6, value, true);
-    // Given up: whoever waits for something else learns of it there.
-    this.#controlOut!.send(bytes).catch(() => {});
+  /** A message of a port is due. */
+  #makeDue(id: number, message: number): void {
+    if (this.#broken === null) this.#guard(() => this.#controlOut?.make(id, message));
   }
 }
