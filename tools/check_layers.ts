@@ -14,6 +14,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   console: ["memory", "vring", "device"],
   v86: ["memory", "transport"],
   worker: ["memory", "vring", "device"],
+  inspect: ["memory", "vring", "device"],
 };
 
 /** Files of packages that may touch `Deno`: back ends that are files, sockets or terminals of the operating system. */
