@@ -7,6 +7,7 @@ import { DRIVER_SESSION } from "./driver_session.ts";
 import { MEMORY } from "./memory.ts";
 import { MMIO } from "./mmio.ts";
 import type { MutatedFile, PlacedMutant } from "./mutant.ts";
+import { NET_BACKENDS } from "./net_backends.ts";
 import { NET_CONTROL } from "./net_control.ts";
 import { NET_OFFLOAD } from "./net_offload.ts";
 import { PACKED_QUEUE } from "./packed_queue.ts";
@@ -28,6 +29,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   BLK_DRIVER,
   CONSOLE,
   NET_OFFLOAD,
+  NET_BACKENDS,
   NET_CONTROL,
 ];
 

@@ -212,7 +212,7 @@ export class Switch {
   #handle(frame: Frame, number: number): void {
     const from = this.#ports[number & PORT_MASK];
     if (from == null || this.#lives[from.index] !== number >>> PORT_BITS) return;
-    const reason = this.#forward(frame, from);
+    const reason = from.linkUp ? this.#forward(frame, from) : Drop.down;
     if (reason >= 0) from.counts[reason]!++;
     const thrown = this.#thrown;
     if (thrown === null) return;
@@ -238,8 +238,9 @@ export class Switch {
       if (toHigh === 0x01_80c2 && (toLow & 0xff_fff0) === 0) return Drop.reserved;
       return this.#flood(frame, from, vlan, now);
     }
-    let index = this.#table.find(toHigh, toLow, vlan, now);
-    if (index < 0 && this.#locks.size > 0) index = this.#locks.find(toHigh, toLow, 0, 0);
+    // A locked address is its port's, whoever was heard with it before.
+    let index = this.#locks.size > 0 ? this.#locks.find(toHigh, toLow, 0, 0) : -1;
+    if (index < 0) index = this.#table.find(toHigh, toLow, vlan, now);
     if (index < 0) return this.#flood(frame, from, vlan, now);
     const to = this.#ports[index]!;
     if (!mayReach(from, to, vlan)) return Drop.filtered;

@@ -137,6 +137,12 @@ Deno.test("a locked address is its port's alone", () => {
     RangeError,
     "02:00:00:00:00:01 belongs to a already",
   );
+  // Who had it before it was locked does not keep it.
+  const d = network.port({ mac: "02:00:00:00:00:02" });
+  const atD = collect(d);
+  a.send(letter({ to: 2, from: 1 }));
+  assertEquals([atD.length, got[1]!.length], [1, 1]);
+  d.close();
   a.close();
   b.send(letter({ to: 9, from: 1 }));
   assertEquals(drops(b), { spoofed: 1 }, "free again");
@@ -282,6 +288,19 @@ Deno.test("answers at once, also by the very frame that came, are sent after wha
     "1 gets 0 from 1",
     "2 gets 0 from 1",
   ]);
+});
+
+Deno.test("what a port sent before it went down does not come after it", () => {
+  const network = new Switch();
+  const [a, b] = [network.port(), network.port()];
+  const got = collect(a);
+  b.listen(() => {
+    b.send(letter({ to: 1, from: 2 }));
+    b.up = false;
+  });
+  a.send(letter({ to: 2, from: 1 }));
+  assertEquals([got.length, network.size], [0, 1]);
+  assertEquals(drops(b), { down: 1 });
 });
 
 Deno.test("what a closed port sent is not its successor's", () => {

@@ -11,7 +11,7 @@ import { readNetHeader, writeNetHeader } from "./tap_header.ts";
 import { canTap, TestNamespace } from "./tap_testing.ts";
 
 const ignore = !await canTap();
-const MEGABYTES = 24;
+const MEGABYTES = 8;
 
 Deno.test("net headers of a tap say what the frame says", () => {
   const u8 = fc.nat(0xff);
