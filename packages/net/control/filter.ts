@@ -106,13 +106,13 @@ export class ReceiveFilter {
       if (!this.#vlans.has(view.getUint16(14) & 0xfff)) return false;
     }
     const high = view.getUint16(0);
-    const low = view.getUint32(2);
+    const low = view.getInt32(2);
     if ((high & GROUP) === 0) {
       if ((modes & NOUNI) !== 0) return false;
       if (((modes | this.#open) & ALLUNI) !== 0) return true;
       return low === this.#macLow && high === this.#macHigh || this.#unicast.has(high, low);
     }
-    if (high === 0xffff && low === 0xffff_ffff) return (modes & NOBCAST) === 0;
+    if (high === 0xffff && low === -1) return (modes & NOBCAST) === 0;
     if ((modes & NOMULTI) !== 0) return false;
     return ((modes | this.#open) & ALLMULTI) !== 0 || this.#multicast.has(high, low);
   }
@@ -200,7 +200,7 @@ export class ReceiveFilter {
 
   #own(mac: Uint8Array, set: boolean): void {
     this.#macHigh = mac[0]! * 256 + mac[1]!;
-    this.#macLow = (mac[2]! << 24 | mac[3]! << 16 | mac[4]! << 8 | mac[5]!) >>> 0;
+    this.#macLow = mac[2]! << 24 | mac[3]! << 16 | mac[4]! << 8 | mac[5]!;
     this.#macSet = set;
     this.#opens();
   }
@@ -232,7 +232,7 @@ function readTable(reader: ChainReader, into: MacSet, group: number): number {
     const at = reader.struct(MAC_SIZE);
     const high = reader.view.getUint16(at);
     if ((high & GROUP) !== group) return BAD;
-    into.add(high, reader.view.getUint32(at + 2));
+    into.add(high, reader.view.getInt32(at + 2));
   }
   return FITS;
 }
@@ -241,6 +241,6 @@ function fill(set: MacSet, entries: readonly (readonly number[])[]): void {
   set.clear();
   for (const entry of entries) {
     const [a, b, c, d, e, f] = entry as [number, number, number, number, number, number];
-    set.add(a * 256 + b, (c << 24 | d << 16 | e << 8 | f) >>> 0);
+    set.add(a * 256 + b, c << 24 | d << 16 | e << 8 | f);
   }
 }

@@ -8,14 +8,14 @@ import { type FrameLayout, IPPROTO_TCP, IPPROTO_UDP } from "../offload/parse.ts"
  */
 export class FlowTable {
   readonly #mask: number;
-  readonly #flows: Uint32Array;
+  readonly #flows: Int32Array;
   /** One more than the pair; 0 where there is none. */
   readonly #pairs: Uint16Array;
 
   /** @param entries A power of two. */
   constructor(entries: number) {
     this.#mask = entries - 1;
-    this.#flows = new Uint32Array(entries);
+    this.#flows = new Int32Array(entries);
     this.#pairs = new Uint16Array(entries);
   }
 
@@ -42,23 +42,23 @@ export class FlowTable {
  * A number for the flow that an IP packet belongs to: the same in both directions. Ports count where the whole packet is
  * there: of a fragmented one, only the first fragment has any.
  *
- * @returns 32 bits, or -1 if it is no IP packet.
+ * @returns 30 bits, so that no number is made on the heap, or -1 if it is no IP packet.
  */
 export function flowOf(view: DataView, layout: FrameLayout): number {
   const at = layout.networkOffset;
   let sum: number;
   let difference: number;
   if (layout.ipVersion === 4) {
-    const source = view.getUint32(at + 12);
-    const destination = view.getUint32(at + 16);
+    const source = view.getInt32(at + 12);
+    const destination = view.getInt32(at + 16);
     sum = source + destination | 0;
     difference = source ^ destination;
   } else if (layout.ipVersion === 6) {
     sum = 0;
     difference = 0;
     for (let i = 0; i < 16; i += 4) {
-      const source = view.getUint32(at + 8 + i);
-      const destination = view.getUint32(at + 24 + i);
+      const source = view.getInt32(at + 8 + i);
+      const destination = view.getInt32(at + 24 + i);
       sum = mix(sum, source + destination | 0);
       difference = mix(difference, source ^ destination);
     }
@@ -73,7 +73,7 @@ export function flowOf(view: DataView, layout: FrameLayout): number {
     difference = mix(difference, (source ^ destination) + (transport << 16));
   }
   const flow = mix(sum, difference);
-  return (flow ^ flow >>> 15) >>> 0;
+  return (flow ^ flow >>> 15) & 0x3fff_ffff;
 }
 
 function mix(one: number, other: number): number {

@@ -2,7 +2,8 @@
 const FREE = 0x1_0000;
 
 /**
- * A bounded set of MAC addresses. An address is two numbers: its first two bytes, and its last four.
+ * A bounded set of MAC addresses. An address is two numbers: its first two bytes, and its last four as a signed number, which
+ * need not be made on the heap.
  *
  * Hot path: a lookup is a few loads. A driver that chose its addresses so that they collide pays with a longer one, never
  * longer than the set.
@@ -14,7 +15,7 @@ export class MacSet {
   size = 0;
   readonly #mask: number;
   readonly #high: Uint32Array;
-  readonly #low: Uint32Array;
+  readonly #low: Int32Array;
 
   /** @param capacity 1 or more. */
   constructor(capacity: number) {
@@ -22,7 +23,7 @@ export class MacSet {
     const slots = 2 ** Math.ceil(Math.log2(capacity * 2));
     this.#mask = slots - 1;
     this.#high = new Uint32Array(slots).fill(FREE);
-    this.#low = new Uint32Array(slots);
+    this.#low = new Int32Array(slots);
   }
 
   /** Forgets all of them. */
