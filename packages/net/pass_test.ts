@@ -167,3 +167,21 @@ Deno.test("a sink may pass frames on itself while it is given some, or throw", (
   pass(frame, again);
   assertEquals(again.lengths, [1054, 1054, 554]);
 });
+
+Deno.test("a sink may have another frame cut while it is given the pieces of one", () => {
+  const answers = new Sink(0);
+  const question = make({ ip: 4, transport: "tcp", gsoType: 1 }, 2500, 1000);
+  const answer = make({ ip: 6, transport: "udp", gsoType: 5 }, 1500, 500);
+  const got: Frame[] = [];
+  const answering: FrameSink = {
+    offloads: 0,
+    deliver: (frame) => {
+      pass(answer, answers);
+      got.push(new Frame().fromFrame(frame));
+    },
+  };
+  pass(question, answering);
+  assertEquals(got.map(({ length }) => length), [1054, 1054, 554]);
+  assert(got.every(isRight));
+  assertEquals(answers.lengths, Array(3).fill([562, 562, 562]).flat());
+});

@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED } from "@virtio/vring";
 import type { VirtqueueError } from "@virtio/vring";
+import { BufferList } from "@virtio/vring/driver";
 import {
   MAX_FRAME_SIZE,
   VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
@@ -371,4 +372,13 @@ Deno.test("a frame that is kept goes to as many devices as it is given to", asyn
     got.push(driver.frames()[0]!.bytes);
   }
   assertEquals(got, [plainFrame(700), plainFrame(700), plainFrame(700)]);
+});
+
+Deno.test("a frame does not wait for a driver whose ring it found to be broken", async () => {
+  const { backend, device, driver } = await open(MRG);
+  driver.queue(0).add(new BufferList().writable(2 ** 40, 100), 999);
+  driver.session.publish(0);
+  backend.give(plainFrame(60));
+  await turns(1);
+  assertEquals([driver.transport.errors.length, device.waiting], [1, 0]);
 });
