@@ -116,6 +116,19 @@ Deno.test("copies go on after either memory has grown", () => {
   assertEquals(new Uint8Array(guest.buffer, 6, 35).join(""), `5${"6".repeat(33)}5`);
 });
 
+Deno.test("who is given shared memory copies as fast as who shared it", () => {
+  const memory = GuestMemory.allocate(4096, 0x10000);
+  const other = GuestMemory.from(structuredClone(memory.share()));
+  const bytes = allocateBytes(4096);
+  for (const { regions: [region] } of [memory, other]) assert(region!.copiesFast(bytes));
+  bytes.fill(9);
+  other.regions[0]!.copyFrom(100, bytes, 0, 1000);
+  assertEquals(memory.readU32(0x10000 + 100 + 996), 0x09090909);
+  const plain = new GuestMemory([{ base: 0, buffer: new SharedArrayBuffer(4096) }]);
+  const { regions: [region] } = GuestMemory.from(structuredClone(plain.share()));
+  assert(!region!.copiesFast(bytes));
+});
+
 Deno.test("more views than a region remembers are copied to all the same", () => {
   const region = GuestMemory.allocate(4096).regions[0]!;
   const views = Array.from({ length: 30 }, () => allocateBytes(100));

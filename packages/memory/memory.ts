@@ -1,5 +1,5 @@
 import { AddressError } from "./errors.ts";
-import { makeMemory } from "./copy.ts";
+import { makeMemory, register } from "./copy.ts";
 import { MemoryRegion, type RegionSource } from "./region.ts";
 
 /** Length of the table that remembers where addresses were found; a power of two. */
@@ -23,6 +23,8 @@ export interface SharedRegion {
   readonly buffer: SharedArrayBuffer | null;
   /** Address in this process, or null. */
   readonly address: bigint | null;
+  /** The memory of WebAssembly that the shared buffer is of, where there is one: copies are fastest so. */
+  readonly memory?: WebAssembly.Memory;
 }
 
 /** What `GuestMemory.share()` gives and `GuestMemory.from()` takes. */
@@ -340,6 +342,7 @@ export class GuestMemory {
           byteOffset: shared ? region.byteOffset : 0,
           buffer: shared ? buffer as SharedArrayBuffer : null,
           address: region.address,
+          ...(shared && region.memory !== null ? { memory: region.memory } : {}),
         };
       }),
     };
@@ -356,9 +359,13 @@ export class GuestMemory {
     shared: SharedMemory,
     open?: (address: bigint, size: number) => ArrayBufferLike,
   ): GuestMemory {
-    return new GuestMemory(shared.regions.map(({ base, size, byteOffset, buffer, address }) => {
+    return new GuestMemory(shared.regions.map((region) => {
+      const { base, size, byteOffset, buffer, address, memory } = region;
       if (buffer !== null) {
-        return { base, size, byteOffset, buffer, ...(address === null ? {} : { address }) };
+        // The same bytes: now it is known whose they are.
+        if (memory !== undefined) register(memory);
+        const bytes = memory === undefined ? buffer : memory.buffer;
+        return { base, size, byteOffset, buffer: bytes, ...(address === null ? {} : { address }) };
       }
       if (address === null || open === undefined) {
         throw new TypeError(
