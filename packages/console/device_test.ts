@@ -236,6 +236,20 @@ Deno.test("console: input waits within its bound, is refused beyond it, and the 
   assertEquals(port.write(encode("123456789012")), 11);
 });
 
+Deno.test("console: new input does not overtake what waits, though there is a buffer that nobody kicked for", async () => {
+  const spy = new SpyConsole();
+  const device = new ConsoleDevice({ ports: [{ backend: spy }] });
+  const driver = await RawConsoleDriver.open(device);
+  device.port(0)!.write(encode("first "));
+  driver.provide(0, 32, [], false);
+  driver.queue(0).publish();
+  device.port(0)!.write(encode("second"));
+  await turns();
+  driver.transport.kick(0, 0);
+  await turns();
+  assertEquals(driver.input(0), "first second");
+});
+
 Deno.test("console: input that wraps around in its buffer comes out in order", async () => {
   const { device, driver } = await running({ ports: [{ backend: new SpyConsole() }] });
   const port = device.addPort({ backend: new SpyConsole(), inputBuffer: 7 });
@@ -415,12 +429,18 @@ Deno.test("console: characters of emerg_wr wait for a back end that is full, and
   assertEquals(spy.text, "boo");
   spy.allow(Infinity);
   assertEquals(spy.text, "boot up");
+  // A back end that has room again, and has not said so.
+  spy.room = 0;
+  device.config.write(8, 4, 0x21);
+  spy.room = Infinity;
+  driver.output(0, "?");
+  assertEquals(spy.text, "boot up!?");
   // Bounded, and without a port or a feature they are nobody's.
   spy.room = 0;
   for (let i = 0; i < 1100; i++) device.config.write(8, 1, 0x2e);
   assertEquals(device.stats.emergencyDiscarded, 76);
   spy.allow(Infinity);
-  assertEquals(spy.text.length, 7 + 1024);
+  assertEquals(spy.text.length, 9 + 1024);
   spy.port!.close();
   device.config.write(8, 4, 0x2e);
   assertEquals(device.stats.emergencyDiscarded, 77);

@@ -221,6 +221,7 @@ Deno.test("console driver: messages that mean nothing change nothing", async () 
     message(2, VIRTIO_CONSOLE_DEVICE_REMOVE),
     message(2, VIRTIO_CONSOLE_PORT_OPEN, 1),
     message(4, VIRTIO_CONSOLE_DEVICE_ADD),
+    message(4, VIRTIO_CONSOLE_CONSOLE_PORT, 1),
     message(0xffff_ffff, VIRTIO_CONSOLE_DEVICE_ADD),
     message(1, VIRTIO_CONSOLE_PORT_OPEN, 2),
     message(1, VIRTIO_CONSOLE_RESIZE),
