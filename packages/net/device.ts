@@ -208,8 +208,13 @@ export class NetDevice extends QueueDevice implements FrameSink {
       return;
     }
     const pair = control.steering.pairOf(frame);
-    if (pair === NO_PAIR) stats.unheard++;
-    else this.#inbound.receive(frame, pair);
+    if (pair === NO_PAIR) {
+      stats.unheard++;
+      return;
+    }
+    // It is looked at after its bytes went to the driver.
+    if (this.#options.tap !== undefined) frame.hold();
+    this.#inbound.receive(frame, pair);
   }
 
   /** See `Device.accepts`: what the driver sets through the control queue is as after a reset. */
