@@ -247,7 +247,7 @@ export const NET_BACKENDS: readonly MutatedFile[] = [
     ],
   },
   {
-    file: "packages/net/backends/stream.ts",
+    file: "packages/net/backends/stream_backend.ts",
     mutants: [
       {
         name: "stream-tries-after-close",
