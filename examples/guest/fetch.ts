@@ -248,3 +248,38 @@ export async function fetchFirmware(options: FetchOptions = {}): Promise<Firmwar
   for (const [name, bytes] of files) if (name.startsWith("grub/")) grub.set(name.slice(5), bytes);
   return { bios: files.get("bios")!, vgaBios: files.get("vgabios")!, grub };
 }
+
+/** Programs of Debian's for the guest that busybox has not, with the libraries that they are linked to, by path. */
+export type ProgramFiles = ReadonlyMap<string, Uint8Array>;
+
+const ETHTOOL_FILES: Readonly<Record<string, { deb: string; from: RegExp }>> = {
+  "/sbin/ethtool": { deb: "ethtool", from: /^s?bin\/ethtool$|^usr\/sbin\/ethtool$/ },
+  "/lib/libmnl.so.0": { deb: "libmnl0", from: /\/libmnl\.so\.0\.\d[\d.]*$/ },
+  "/lib/libc.so.6": { deb: "libc6", from: /^(usr\/)?lib\/i386-linux-gnu\/libc\.so\.6$/ },
+  "/lib/ld-linux.so.2": {
+    deb: "libc6",
+    from: /^(usr\/)?lib\/i386-linux-gnu\/ld-linux\.so\.2$/,
+  },
+};
+
+/**
+ * ethtool and its libraries: from the cache, or from Debian.
+ *
+ * @throws {FetchError} If they cannot be had; the message is one sentence for the user.
+ */
+export async function fetchEthtool(options: FetchOptions = {}): Promise<ProgramFiles> {
+  const wanted = Object.entries(ETHTOOL_FILES);
+  const { files } = await cached("ethtool", "ethtool 1", options, async (apt, folder) => {
+    const names = [...new Set(wanted.map(([, { deb }]) => deb))];
+    const debs = await apt.download(names, folder);
+    const taken = new Map<string, Uint8Array>();
+    for (const [path, { deb, from }] of wanted) {
+      const found = await readDeb(debs[names.indexOf(deb)]!, (name) => from.test(name));
+      const bytes = [...found.values()][0];
+      if (bytes === undefined) throw new FetchError(`The Debian package ${deb} has no ${path}`);
+      taken.set(path.slice(1), bytes);
+    }
+    return { facts: {}, files: taken };
+  });
+  return new Map([...files].map(([path, bytes]) => [`/${path}`, bytes]));
+}

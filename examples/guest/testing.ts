@@ -2,10 +2,12 @@
 import type { V86MachineState } from "@virtio/v86";
 import {
   FetchError,
+  fetchEthtool,
   fetchFirmware,
   fetchGuest,
   type FirmwareFiles,
   type GuestFiles,
+  type ProgramFiles,
 } from "./fetch.ts";
 import { Guest, type GuestOptions } from "./guest.ts";
 import { buildInitrd } from "./initrd.ts";
@@ -26,6 +28,7 @@ async function probe<T>(fetch: () => Promise<T>): Promise<T | null> {
 
 let files: Promise<GuestFiles | null> | undefined;
 let firmware: Promise<FirmwareFiles | null> | undefined;
+let ethtool: Promise<ProgramFiles | null> | undefined;
 let booted: Promise<V86MachineState> | undefined;
 
 /** Kernel, modules and busybox; null where they cannot be had. */
@@ -36,6 +39,11 @@ export function guestFiles(): Promise<GuestFiles | null> {
 /** SeaBIOS and GRUB; null where they cannot be had. */
 export function firmwareFiles(): Promise<FirmwareFiles | null> {
   return firmware ??= probe(fetchFirmware);
+}
+
+/** ethtool for the guest; null where it cannot be had. */
+export function ethtoolFiles(): Promise<ProgramFiles | null> {
+  return ethtool ??= probe(fetchEthtool);
 }
 
 /** Boots a guest from the beginning. */
