@@ -216,6 +216,8 @@ export async function openRig<D extends QueueDevice>(
   options: Partial<NetDriverOptions> = {},
 ): Promise<DriverRig<D>> {
   const memory = GuestMemory.allocate(RIG_MEMORY + 4096);
+  // What memory holds at first is not for anybody to rely on.
+  memory.fill(4096, RIG_MEMORY, 0xee);
   const transport = new TappedTransport(device, memory);
   const dma = new DmaPool(memory, 4096, RIG_MEMORY);
   const core = CORE_FEATURES & ~VIRTIO_F_RING_PACKED;
