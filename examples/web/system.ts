@@ -17,9 +17,10 @@ for i in $(seq 1 ${GUESTS}); do echo "${NETWORK}.$i guest-$i" >>/etc/hosts; done
 `;
 
 const ISSUE = `
-This is Linux in your browser. Its console, its disk and its network card are virtio devices
-made of TypeScript. Log in as root, without a password. What you keep in /root stays there;
-open this page in another tab and ping guest-1 or guest-2.
+This is Linux in your browser. Its console, disk and network card are
+virtio devices made of TypeScript. Log in as root, without a password.
+What you keep in /root stays there. Open this page in another tab, and
+ping guest-1 or guest-2.
 
 `;
 

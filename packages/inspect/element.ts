@@ -21,10 +21,10 @@ import { STYLE } from "./style.ts";
 
 const STATES: readonly SlotState[] = ["free", "available", "in flight", "used"];
 const VARIABLES: Record<SlotState, string> = {
-  free: "--free",
-  available: "--available",
-  "in flight": "--flight",
-  used: "--used",
+  free: "--vr-free",
+  available: "--vr-available",
+  "in flight": "--vr-flight",
+  used: "--vr-used",
 };
 const HINT = "Point at a slot, or go to a name with the keyboard, to see what it is.";
 

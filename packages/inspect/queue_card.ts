@@ -83,8 +83,11 @@ export class QueueCard {
   /** Shows a queue. @param color Of a slot's state, as it is on this page. */
   show(view: QueueView, rates: Rates, color: (state: SlotState) => string): void {
     this.#view = view;
-    this.element.hidden = !view.started;
-    if (!view.started) return;
+    // Many a driver sets queues up that it never uses.
+    const used = view.counters.chains > 0 || view.held ||
+      view.slots.some(({ state }) => state !== "free");
+    this.element.hidden = !view.started || !used;
+    if (this.element.hidden) return;
     this.#about.textContent = `${view.format} ring of ${view.size}`;
     this.#hold.textContent = view.held ? "Continue" : "Pause";
     this.#hold.setAttribute("aria-pressed", String(view.held));

@@ -48,6 +48,70 @@ class Screen {
   }
 }
 
+/** The number before the rate in a field of the disk's queue. */
+async function diskField(page: Page, key: string): Promise<number> {
+  const text = await page.locator(`section[aria-label="requests"] dd[data-key="${key}"]`)
+    .innerText();
+  return Number(text.split(" ")[0]!.replaceAll(",", ""));
+}
+
+/** The device table's count, which comes another way: from the device's own counters. */
+async function diskChains(page: Page): Promise<number> {
+  return Number(await page.getAttribute("#devices tr:nth-child(2)", "data-chains"));
+}
+
+Deno.test({
+  name: "the rings are shown as they are; a queue is paused, goes on chain by chain, and is let go",
+  ignore,
+  fn: async () => {
+    const site = await buildSite({ step: () => {}, detail: () => {} });
+    await withPage(asFiles(site), async ({ page, complaints }) => {
+      await page.setViewportSize({ width: 1280, height: 800 });
+      const screen = new Screen(page);
+      await screen.logIn();
+      await screen.type(
+        "dd if=/dev/zero of=/root/zeroes bs=4k count=100 conv=fsync; echo d''one\n",
+      );
+      await screen.shows("done");
+      await page.waitForTimeout(1200);
+      const chains = await diskField(page, "chains");
+      assert(chains > 0);
+      assertEquals(chains, await diskChains(page));
+      const queue = page.locator('section[aria-label="requests"]');
+      await queue.getByRole("button", { name: "Pause" }).click();
+      await page.click("#terminal");
+      // Without the page cache each read of 4 KiB is a request.
+      await screen.type("echo 3 >/proc/sys/vm/drop_caches; md5sum /root/zeroes; echo wa''s read\n");
+      await page.waitForTimeout(1500);
+      assertEquals(await diskField(page, "chains"), chains);
+      assert((await queue.locator("canvas").getAttribute("aria-label"))!.includes("available"));
+      for (let step = 1; step <= 2; step++) {
+        await queue.getByRole("button", { name: "Step" }).click();
+        await page.waitForTimeout(600);
+        assertEquals(await diskField(page, "chains"), chains + step);
+      }
+      await queue.locator("dt").first().hover();
+      const explanation = await page.locator("virtio-rings .explain").innerText();
+      assert(/virtio 1\.4, 2\.8\.1/.test(explanation), explanation);
+      await Deno.mkdir(new URL("../../.cache/pictures/", import.meta.url), { recursive: true });
+      for (const scheme of ["light", "dark"] as const) {
+        await page.emulateMedia({ colorScheme: scheme });
+        await page.waitForTimeout(400);
+        const path = new URL(`../../.cache/pictures/web-${scheme}.png`, import.meta.url).pathname;
+        await page.screenshot({ path });
+      }
+      await queue.getByRole("button", { name: "Continue" }).click();
+      await screen.shows("was read");
+      await page.click("#show-rings");
+      assertEquals(await page.locator("virtio-rings").isVisible(), false);
+      // It fits on a narrow window.
+      await page.setViewportSize({ width: 420, height: 800 });
+      assertEquals(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), true);
+      assertEquals(complaints, []);
+    });
+  },
+});
+
 Deno.test({
   name: "the page boots Linux, keeps its disk over a reload, and two tabs ping each other",
   ignore,

@@ -7,6 +7,7 @@ import { BlkDevice } from "@virtio/blk";
 import { OpfsBackend, OpfsError } from "@virtio/blk/opfs";
 import { ConsoleDevice } from "@virtio/console";
 import type { QueueDevice } from "@virtio/device";
+import { Inspector } from "@virtio/inspect";
 import { NetDevice } from "@virtio/net";
 import { BroadcastBackend } from "@virtio/net/broadcast";
 import { V86Machine } from "@virtio/v86";
@@ -17,6 +18,19 @@ import { Screen } from "./screen.ts";
 const SEAT: Seat = { transport: "pci", bar: "memory", interrupt: "msix", ring: "packed" };
 const COMMAND_LINE = "console=hvc0 tsc=reliable mitigations=off random.trust_cpu=on " +
   "cryptomgr.notests noisapnp panic=-1 VIRTIO_TERM=xterm-256color quiet";
+
+/** Milliseconds between two looks at the rings. */
+const LOOK = 200;
+const QUEUE_NAMES = {
+  console: [
+    "console, input",
+    "console, output",
+    "control, to the guest",
+    "control, from the guest",
+  ],
+  disk: ["requests"],
+  net: ["receive", "transmit", "control"],
+};
 
 const scope = globalThis as unknown as {
   postMessage(message: ToPage, transfer?: ArrayBuffer[]): void;
@@ -46,6 +60,8 @@ class Running {
   readonly #backend: OpfsBackend;
   readonly #cable: BroadcastBackend;
   readonly #timer: number;
+  readonly inspector: Inspector;
+  #looking: number | null = null;
 
   constructor(machine: V86Machine, backend: OpfsBackend, start: StartMessage) {
     const { guest, cols, rows } = start;
@@ -65,11 +81,32 @@ class Running {
     });
     const devices: QueueDevice[] = [this.console, this.disk, this.net];
     devices.forEach((device, place) => attach(machine, SEAT, device, place));
+    const { memory } = machine;
+    this.inspector = new Inspector([
+      { name: "Disk", device: this.disk, memory, queueNames: QUEUE_NAMES.disk },
+      { name: "Network", device: this.net, memory, queueNames: QUEUE_NAMES.net },
+      { name: "Console", device: this.console, memory, queueNames: QUEUE_NAMES.console },
+    ]);
     this.#timer = setInterval(() => this.#tell(), 500) as unknown as number;
+  }
+
+  /** Looks at the rings, or no more; what was held then goes on. */
+  look(on: boolean): void {
+    if (on === (this.#looking !== null)) return;
+    if (this.#looking !== null) {
+      clearInterval(this.#looking);
+      this.#looking = null;
+      this.inspector.releaseAll();
+      return;
+    }
+    const show = (): void => say({ say: "rings", snapshot: this.inspector.snapshot() });
+    this.#looking = setInterval(show, LOOK) as unknown as number;
+    show();
   }
 
   async end(): Promise<void> {
     clearInterval(this.#timer);
+    this.look(false);
     this.#cable.close();
     await this.machine.destroy();
     await this.#backend.close();
@@ -170,6 +207,14 @@ async function hear(message: ToMachine): Promise<void> {
       break;
     case "link":
       running.net.setLink(message.up);
+      break;
+    case "inspect":
+      running.look(message.on);
+      break;
+    case "command":
+      if (running.inspector.command(message.command)) {
+        say({ say: "rings", snapshot: running.inspector.snapshot() });
+      }
       break;
     case "end":
       await running.end();

@@ -1,5 +1,7 @@
 /** What the page and the machine's worker say to each other. */
 
+import type { InspectCommand, Snapshot } from "@virtio/inspect";
+
 /** What a machine is made of. */
 export interface StartMessage {
   readonly say: "start";
@@ -21,6 +23,10 @@ export type ToMachine =
   | { readonly say: "resize"; readonly cols: number; readonly rows: number }
   /** Plugs the network cable in or out. */
   | { readonly say: "link"; readonly up: boolean }
+  /** Whether the rings are looked at. */
+  | { readonly say: "inspect"; readonly on: boolean }
+  /** What somebody who looks at the rings wants. */
+  | { readonly say: "command"; readonly command: InspectCommand }
   /** Ends the machine; the disk is flushed and closed. */
   | { readonly say: "end" };
 
@@ -43,5 +49,6 @@ export type ToPage =
   | { readonly say: "output"; readonly bytes: Uint8Array }
   | { readonly say: "running"; readonly diskBytes: number; readonly newDisk: boolean }
   | { readonly say: "figures"; readonly devices: readonly DeviceFigures[]; readonly exits: number }
+  | { readonly say: "rings"; readonly snapshot: Snapshot }
   | { readonly say: "stopped"; readonly reason: string }
   | { readonly say: "failed"; readonly reason: string };

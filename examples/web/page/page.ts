@@ -1,4 +1,6 @@
 /** The page: a terminal, and what the guest's devices do. The machine itself is in a worker. */
+import "@virtio/inspect/element";
+import type { VirtioRings } from "@virtio/inspect/element";
 import { FitAddon } from "@xterm/addon-fit";
 import { Terminal } from "@xterm/xterm";
 import { DeviceTable } from "./device_table.ts";
@@ -12,6 +14,9 @@ const status = element("status");
 const network = element<HTMLButtonElement>("network");
 const power = element<HTMLButtonElement>("power");
 const table = new DeviceTable(element<HTMLTableSectionElement>("devices"), element("exits"));
+
+const rings = element<VirtioRings>("rings");
+const ringsButton = element<HTMLButtonElement>("show-rings");
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const terminal = new Terminal({
@@ -45,6 +50,22 @@ network.addEventListener("click", () => {
   tell({ say: "link", up });
   terminal.focus();
 });
+let showRings = true;
+/** Nobody pays for what nobody sees. */
+function lookAtRings(): void {
+  rings.hidden = !showRings;
+  ringsButton.textContent = showRings ? "Hide rings" : "Show rings";
+  ringsButton.setAttribute("aria-expanded", String(showRings));
+  tell({ say: "inspect", on: showRings && !document.hidden });
+}
+ringsButton.addEventListener("click", () => {
+  showRings = !showRings;
+  lookAtRings();
+});
+document.addEventListener("visibilitychange", lookAtRings);
+rings.addEventListener("command", (event) => {
+  tell({ say: "command", command: (event as CustomEvent).detail });
+});
 power.addEventListener("click", () => location.reload());
 
 terminal.onData((text) => tell({ say: "input", bytes: encoder.encode(text) }));
@@ -71,6 +92,7 @@ worker.addEventListener("message", ({ data }: MessageEvent<ToPage>) => {
       const size = `${Math.round(data.diskBytes / 2 ** 20)} MiB`;
       showStatus(data.newDisk ? `Running, new disk of ${size}` : `Running, disk of ${size}`, "up");
       network.disabled = false;
+      lookAtRings();
       break;
     }
     case "output":
@@ -78,6 +100,9 @@ worker.addEventListener("message", ({ data }: MessageEvent<ToPage>) => {
       break;
     case "figures":
       table.show(data.devices, data.exits);
+      break;
+    case "rings":
+      rings.snapshot = data.snapshot;
       break;
     case "stopped":
       stopped(data.reason === "poweroff" ? "The guest is off" : `Stopped: ${data.reason}`);
