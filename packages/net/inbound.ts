@@ -38,8 +38,8 @@ export class Inbound {
   #hashed = false;
   /** Longest packet that the driver may be given unsegmented; 0: any. */
   #mtu = 0;
-  /** What became of the frame that was last to be placed. */
-  #outcome: number = Placed.done;
+  /** What became of the frame of each pair that was last to be placed. */
+  readonly #outcomes: Uint8Array;
   /** The pair whose waiting frame is being cut, as the driver takes it no more as it is. */
   #cutFor = 0;
   readonly #cut: FrameSink;
@@ -51,6 +51,7 @@ export class Inbound {
     this.#steering = steering;
     this.#filler = new BufferFiller(host);
     this.#sizes = new Array<number>(settings.pairs).fill(0);
+    this.#outcomes = new Uint8Array(settings.pairs);
     this.#waiting = this.#sizes.map(() =>
       new WaitingFrames(settings.waitingFrames, settings.waitingBytes)
     );
@@ -76,6 +77,7 @@ export class Inbound {
     this.#live = false;
     this.offloads = Offload.all;
     this.#sizes.fill(0);
+    this.#outcomes.fill(Placed.done);
     this.abandon(0);
   }
 
@@ -113,7 +115,8 @@ export class Inbound {
     }
     const waiting = this.#waiting[pair]!;
     for (;;) {
-      if (waiting.count > 0) this.drain(pair);
+      // Where there were too few buffers, which costs some to find out, a kick tells of more.
+      if (waiting.count > 0 && this.#outcomes[pair] !== Placed.short) this.drain(pair);
       if (waiting.count === 0 && this.#place(frame, pair)) return;
       // What the driver did wrong with its buffers may have ended its device.
       if (!this.#live) return;
@@ -123,9 +126,10 @@ export class Inbound {
       }
       stats.overruns++;
       // Only the oldest may be too long for the buffers that there are: it must not keep the others waiting for ever.
-      if (waiting.count === 0 || this.#outcome !== Placed.short) return;
+      if (waiting.count === 0 || this.#outcomes[pair] !== Placed.short) return;
       waiting.peek();
       waiting.shift();
+      this.#outcomes[pair] = Placed.empty;
     }
   }
 
@@ -157,7 +161,7 @@ export class Inbound {
     }
     const size = this.#sizes[pair]!;
     const outcome = filler.place(frame, queue, size, this.offloads, stats);
-    this.#outcome = outcome;
+    this.#outcomes[pair] = outcome;
     if (outcome === Placed.done) this.#host.received(frame, queue);
     else if (outcome === Placed.never) stats.tooLong++;
     else return false;

@@ -382,3 +382,22 @@ Deno.test("a frame does not wait for a driver whose ring it found to be broken",
   await turns(1);
   assertEquals([driver.transport.errors.length, device.waiting], [1, 0]);
 });
+
+Deno.test("frames that come while too few buffers are there cost no look at all of them", async () => {
+  const { backend, device, driver } = await open(MRG);
+  driver.postMany(0, 30, 100);
+  backend.give(plainFrame(4000));
+  const before = device.stats.received[0]!.waited;
+  const takes: number[] = [];
+  const queue = device as unknown as { take(queue: number): unknown };
+  const take = queue.take;
+  queue.take = function (index: number) {
+    takes.push(index);
+    return take.call(this, index);
+  };
+  for (let i = 0; i < 50; i++) backend.give(plainFrame(60, i));
+  assertEquals([device.stats.received[0]!.waited - before, takes.length], [50, 0]);
+  driver.postMany(0, 30, 200);
+  await turns(1);
+  assertEquals(driver.frames().map(({ bytes }) => bytes.length).slice(0, 3), [4000, 60, 60]);
+});

@@ -159,7 +159,18 @@ export const NET_DEVICE: readonly MutatedFile[] = [
       {
         name: "net-inbound-blocked",
         about: "a frame that is too long for the buffers holds up the others for ever",
-        edits: [["this.#outcome !== Placed.short) return;", "this.#outcome >= 0) return;"]],
+        edits: [[
+          "waiting.count === 0 || this.#outcomes[pair] !== Placed.short) return;",
+          "waiting.count >= 0) return;",
+        ]],
+      },
+      {
+        name: "net-inbound-looks-always",
+        about: "every frame has all buffers looked at, though they are too few",
+        edits: [[
+          "if (waiting.count > 0 && this.#outcomes[pair] !== Placed.short) this.drain(pair);",
+          "if (waiting.count > 0) this.drain(pair);",
+        ]],
       },
       {
         name: "net-inbound-unfinished",
@@ -177,7 +188,10 @@ export const NET_DEVICE: readonly MutatedFile[] = [
       {
         name: "net-inbound-kept",
         about: "what waits survives a reset",
-        edits: [["    this.#sizes.fill(0);\n    this.abandon(0);", "    this.#sizes.fill(0);"]],
+        edits: [[
+          "    this.#outcomes.fill(Placed.done);\n    this.abandon(0);",
+          "    this.#outcomes.fill(Placed.done);",
+        ]],
       },
       {
         name: "net-inbound-old-hash",
