@@ -78,7 +78,12 @@ export function copyBetween(from: WebAssembly.Memory, to: WebAssembly.Memory): C
   if (copy === undefined) {
     const module = moduleFor(isShared(from), isShared(to));
     if (module === null) return null;
-    copy = new WebAssembly.Instance(module, { m: { f: from, t: to } }).exports["c"] as Copy;
+    try {
+      copy = new WebAssembly.Instance(module, { m: { f: from, t: to } }).exports["c"] as Copy;
+    } catch {
+      // A memory with 64-bit addresses.
+      return null;
+    }
     known.set(to, copy);
   }
   return copy;

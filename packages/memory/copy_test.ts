@@ -129,6 +129,16 @@ Deno.test("who is given shared memory copies as fast as who shared it", () => {
   assert(!region!.copiesFast(bytes));
 });
 
+Deno.test("a memory with 64-bit addresses is copied to and from otherwise", () => {
+  const descriptor = { initial: 1n, maximum: 1n, address: "i64" };
+  const wide = new WebAssembly.Memory(descriptor as unknown as WebAssembly.MemoryDescriptor);
+  const region = new GuestMemory([{ base: 0, buffer: wide }]).regions[0]!;
+  const bytes = allocateBytes(4096).fill(7);
+  assert(!region.copiesFast(bytes));
+  region.copyFrom(100, bytes, 1, 1000);
+  assertEquals(region.bytes.subarray(99, 1101).join(""), `0${"7".repeat(1000)}0`);
+});
+
 Deno.test("more views than a region remembers are copied to all the same", () => {
   const region = GuestMemory.allocate(4096).regions[0]!;
   const views = Array.from({ length: 30 }, () => allocateBytes(100));
