@@ -316,7 +316,8 @@ class BlkRun {
     cutUp(reads ? data : status, writable, true, test.cut.slice(half));
     const indirect = test.indirect && this.#test.indirect;
     const room = SIZE - flights.slots;
-    if ((indirect ? 1 : descriptors.length) > room && test.wrong === null) return;
+    const tooMany = (indirect ? 1 : descriptors.length) > room;
+    if (tooMany && test.wrong === null) return;
     // The place may still be somebody's.
     if ([...this.#flights].flatMap(({ all }) => all).some((other) => other.data === data)) return;
     this.#sent++;
@@ -347,8 +348,10 @@ class BlkRun {
     if (test.queue > 0 && !this.#mq) this.#break();
     this.#ranges.push(...sent.ranges);
     // A descriptor that was changed at random may let the device write anywhere, within guest memory. So may a table that
-    // lies where an earlier one lay: what that names is named again.
-    const anywhere = test.wrong?.kind === "poke" || test.wrong?.kind === "tableAddress";
+    // lies where an earlier one lay: what that names is named again. And where a driver writes over descriptors that it has
+    // not got back, the device's own used elements become parts of what it reads.
+    const kind = test.wrong?.kind;
+    const anywhere = kind === "poke" || kind === "tableAddress" || tooMany;
     if (anywhere) this.#ranges.push([0, END], [HIGH, 0x400]);
     flights.start(sent.id, sent.slots, {
       status,
