@@ -18,29 +18,18 @@ import {
   VIRTIO_NET_S_ANNOUNCE,
   VIRTIO_NET_S_LINK_UP,
 } from "./constants.ts";
-import { CONTROL_LIMITS, NetControl, type SavedControl } from "./control/control.ts";
+import { CONTROL_LIMITS, NetControl } from "./control/control.ts";
 import { NO_PAIR } from "./control/steering.ts";
 import type { Frame } from "./frame.ts";
 import { Inbound, type InboundHost } from "./inbound.ts";
 import { Moderator } from "./moderation.ts";
 import type { NetDeviceOptions } from "./options.ts";
 import { pass } from "./pass.ts";
+import { checkSaved, type SavedNet } from "./saved_net.ts";
 import { acceptable, makeConfig, type NetSettings, REQUIRES, settle } from "./settings.ts";
 import type { FrameSink, NetBackend } from "./sink.ts";
 import { NetStats, type TransmitStats } from "./stats.ts";
 import { Transmitter } from "./transmit.ts";
-
-/** A network device's own state as plain data. Frames that wait are not in it: networks lose frames. */
-export interface SavedNet {
-  /** Which layout this object has. */
-  readonly version: 1;
-  /** The MAC address, which the driver may have set. */
-  readonly mac: readonly number[];
-  /** Whether the driver was asked to announce itself and has not answered. */
-  readonly announce: boolean;
-  /** What the driver set through the control queue. */
-  readonly control: SavedControl;
-}
 
 /**
  * A network device (virtio 1.4, 5.1). Whatever its back end is, it offers all offloads: what the back end cannot, or the
@@ -240,12 +229,7 @@ export class NetDevice extends QueueDevice implements FrameSink {
    * @throws {TypeError} If it is malformed, or says what the driver could not have brought about.
    */
   restore(saved: unknown): void {
-    const state = saved as Partial<SavedNet> | null;
-    if (
-      state?.version !== 1 || !isMac(state.mac) || typeof state.announce !== "boolean"
-    ) {
-      throw new TypeError("Cannot restore a network device: its saved state is malformed");
-    }
+    const state = checkSaved(saved);
     this.#control.restore(state.control);
     this.#mac.set(state.mac);
     this.#announce = state.announce;
@@ -359,7 +343,7 @@ export class NetDevice extends QueueDevice implements FrameSink {
     stats.bytes += frame.length;
     this.#control.steering.sentOn(frame, pair);
     this.#options.tap?.(frame, "sent", queue);
-    if (needs === 0) pass(frame, this.backend);
+    if (needs === 0) this.backend.deliver(frame);
     else this.#transmitUnfinished(frame, needs, stats);
   }
 
@@ -404,9 +388,4 @@ export class NetDevice extends QueueDevice implements FrameSink {
       (this.#announce ? VIRTIO_NET_S_ANNOUNCE : 0);
     view.setUint16(NetConfigOffset.status, status, true);
   }
-}
-
-function isMac(value: unknown): value is readonly number[] {
-  return Array.isArray(value) && value.length === 6 &&
-    value.every((byte) => Number.isInteger(byte) && byte >= 0 && byte <= 255);
 }

@@ -7,9 +7,10 @@
  */
 export * from "./constants.ts";
 export type { CoalescingClock } from "./control/coalescing.ts";
-export { NetDevice, type SavedNet } from "./device.ts";
+export { NetDevice } from "./device.ts";
 export { Frame, HEAD_SIZE } from "./frame.ts";
 export type { Direction, FrameTap, NetDeviceOptions, WaitingLimits } from "./options.ts";
 export { type FrameTally, pass } from "./pass.ts";
+export type { SavedNet } from "./saved_net.ts";
 export { type FrameSink, type NetBackend, Offload } from "./sink.ts";
 export { NetStats, ReceiveStats, TransmitStats } from "./stats.ts";
