@@ -1,6 +1,6 @@
 /**
  * The only file that knows the inside of v86 (0.5.462, pinned: none of this is public API there); `internals.ts` declares
- * what is used of it, `emulator.ts` starts it, `ide.ts` keeps its disk. It gives the rest of
+ * what is used of it, `emulator.ts` starts it, `ide.ts` keeps its disk, `rivals.ts` its virtio devices. It gives the rest of
  * the package a plain machine: memory, port and memory-mapped ranges, PCI configuration space, interrupt lines and
  * messages, a serial port, a processor that can be entered anywhere.
  */
@@ -11,6 +11,7 @@ import type { IdeCounters } from "./counters.ts";
 import { makeEmulator } from "./emulator.ts";
 import { keepIde } from "./ide.ts";
 import * as inside from "./internals.ts";
+import { Rivals } from "./rivals.ts";
 import { shareGuestMemory } from "./shared_memory.ts";
 import { MemoryWindows } from "./windows.ts";
 
@@ -18,6 +19,8 @@ import { MemoryWindows } from "./windows.ts";
 export class V86Adapter {
   /** Accesses to v86's own IDE controller; null without a disk for it. */
   readonly ide: IdeCounters | null = null;
+  /** v86's own virtio devices; null without. */
+  readonly rivals: Rivals | null;
   readonly #emulator: inside.Emulator;
   readonly #cpu: inside.Cpu;
   readonly #events: V86Events;
@@ -44,6 +47,7 @@ export class V86Adapter {
     this.#hookMainLoop();
     if (options.ideDisk !== undefined) this.ide = keepIde(this.#cpu);
     else this.#removeFunction(inside.IDE_SLOT); // it has no disks, and a BIOS waits for them
+    this.rivals = options.rivals === undefined ? null : new Rivals(emulator);
     emulator.add_listener("serial0-output-byte", (byte: number) => events.serial(byte));
   }
 

@@ -1,4 +1,5 @@
 /** What goes in and out of `V86Adapter`: nothing here depends on v86. */
+import type { RivalOptions } from "./rivals.ts";
 import type { V86Wasm } from "./wasm.ts";
 
 /** What the adapter needs to make an emulator. */
@@ -13,6 +14,8 @@ export interface V86AdapterOptions {
   readonly vgaBios?: Uint8Array;
   /** A disk for v86's own IDE controller; without one the guest sees no such controller. */
   readonly ideDisk?: ArrayBuffer;
+  /** v86's own virtio devices; none unless given. */
+  readonly rivals?: RivalOptions;
 }
 
 /** Why the processor will not go on by itself. */

@@ -32,7 +32,8 @@ export async function makeEmulator(options: V86AdapterOptions): Promise<Emulator
       disable_keyboard: true,
       disable_mouse: true,
       disable_speaker: true,
-      net_device: { type: "none" },
+      net_device: { type: options.rivals?.net ? "virtio" : "none" },
+      virtio_console: options.rivals?.console ?? false,
       boot_order: BOOT_ORDER_DISK_FIRST,
       // deno-lint-ignore no-explicit-any -- the published types lack half of these
     } as any) as unknown as Emulator;

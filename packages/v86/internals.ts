@@ -69,6 +69,7 @@ export interface Cpu {
 /** The parts of a V86 object that are used here. */
 export interface Emulator {
   v86: { cpu: Cpu };
+  readonly bus: { send(event: string, value: unknown): void };
   add_listener(event: string, listener: (value: never) => void): void;
   serial_send_bytes(port: number, bytes: Uint8Array): void;
   run(): Promise<void>;
@@ -123,5 +124,15 @@ export const IDE_TIMING = 0x40;
 export const IDE_DECODE_ENABLE = 0x8000_8000 | 0;
 /** Registers of its primary channel: first port and number of ports of the command block, the control block, and bus master. */
 export const IDE_PRIMARY_PORTS = [[0x1f0, 8], [0x3f6, 1], [0xb400, 8]] as const;
+/** PCI slots of v86's own virtio devices. */
+export const OWN_NET_SLOT = 10;
+export const OWN_CONSOLE_SLOT = 12;
+/** Where the PIIX keeps to which interrupt each of its four lines leads. */
+export const PIRQ_ROUTES = 0x60;
+/** What v86 calls what passes those devices. */
+export const OWN_NET_SENT = "net0-send";
+export const OWN_NET_RECEIVED = "net0-receive";
+export const OWN_CONSOLE_SENT = "virtio-console0-output-bytes";
+export const OWN_CONSOLE_RECEIVED = "virtio-console0-input-bytes";
 /** CMOS boot order: hard disk, floppy disk, CD-ROM. */
 export const BOOT_ORDER_DISK_FIRST = 0x312;

@@ -12,6 +12,7 @@ import { firmwareFiles } from "./firmware.ts";
 import { decodeMessage, LineSource, WiredLines } from "./interrupts.ts";
 import { MMIO_WINDOW_LIMIT, MMIO_WINDOW_SIZE } from "./layout.ts";
 import { PciSlot, type SavedPciConfig } from "./pci_slot.ts";
+import type { RivalOptions, Rivals } from "./rivals.ts";
 import type { V86Wasm } from "./wasm.ts";
 
 /** How a machine is made. */
@@ -40,6 +41,8 @@ export interface V86MachineOptions {
    * that such a state is restored into works on a copy.
    */
   readonly ide?: { readonly buffer: ArrayBuffer };
+  /** v86's own virtio devices, as yardsticks for ours: see `V86Machine.rivals`. None unless given. */
+  readonly rivals?: RivalOptions;
   /** Called with every byte that the guest sends to serial port 0. */
   readonly onSerial?: (byte: number) => void;
   /** Called with every byte of the BIOS's debug messages. */
@@ -130,7 +133,7 @@ export class V86Machine {
     if (!Number.isInteger(mmioWindows) || mmioWindows < 0 || mmioWindows > MMIO_WINDOW_LIMIT) {
       throw new RangeError(`mmioWindows must be an integer from 0 to ${MMIO_WINDOW_LIMIT}`);
     }
-    const { firmware, ide } = options;
+    const { firmware, ide, rivals } = options;
     if (ide !== undefined && (ide.buffer.byteLength === 0 || ide.buffer.byteLength % 512 !== 0)) {
       throw new RangeError("The IDE disk must have a multiple of 512 bytes, and some");
     }
@@ -141,6 +144,7 @@ export class V86Machine {
       ...(firmware === undefined ? {} : { bios: firmware.bios }),
       ...(firmware?.vgaBios === undefined ? {} : { vgaBios: firmware.vgaBios }),
       ...(ide === undefined ? {} : { ideDisk: ide.buffer }),
+      ...(rivals === undefined ? {} : { rivals }),
     }, {
       serial: options.onSerial ?? (() => {}),
       debug: options.onDebug ?? (() => {}),
@@ -166,6 +170,11 @@ export class V86Machine {
   /** How often the guest left for v86's own IDE disk, which `exits` does not count; null without one. */
   get ideExits(): IdeCounters | null {
     return this.#adapter.ide;
+  }
+
+  /** The host's side of v86's own virtio devices; null without. */
+  get rivals(): Rivals | null {
+    return this.#adapter.rivals;
   }
 
   /** Why the guest stopped for good, or null while it can run. */

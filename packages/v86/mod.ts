@@ -15,5 +15,6 @@ export {
   type V86MachineState,
 } from "./machine.ts";
 export type { SavedPciConfig } from "./pci_slot.ts";
+export type { RivalOptions, Rivals } from "./rivals.ts";
 export type { V86Wasm } from "./wasm.ts";
 export { XzError } from "./xz.ts";

@@ -2,8 +2,9 @@
  * What the guest runs to be measured: a program of some two hundred bytes, since a shell's tools take longer to start than a
  * measurement lasts. Of each work that it is given it opens the disk with O_DIRECT, looks at the clock, makes so many requests
  * one after the other, looks at the clock again, and writes both times. So disks are measured in alternation, with nothing
- * between them. Linux for i386, system calls by `int 0x80`.
+ * between them.
  */
+import { Assembler, BASE, Jump } from "./i386.ts";
 
 /** What the program does at a time. */
 export interface Work {
@@ -19,8 +20,6 @@ export interface Work {
 /** Where the guest's program lies. */
 export const LOOP_PATH = "/bin/blkloop";
 
-const BASE = 0x0804_8000;
-const HEADERS = 52 + 32;
 /** Aligned as O_DIRECT wants it. */
 const BUFFER = BASE + 0x1000;
 const BUFFER_SIZE = 0x10_0000;
@@ -44,127 +43,68 @@ const SYS_OPEN = 5;
 const SYS_CLOSE = 6;
 const SYS_PREAD64 = 180;
 const SYS_PWRITE64 = 181;
-const SYS_CLOCK_GETTIME64 = 403;
-const CLOCK_MONOTONIC = 1;
 const O_RDWR = 2;
 const O_DIRECT = 0o40000;
 const O_LARGEFILE = 0o100000;
 
-function word(value: number): number[] {
-  return [0, 8, 16, 24].map((shift) => value >>> shift & 0xff);
-}
-
-/** The instructions, by way of labels that are known when all of them are there. */
-function assemble(): number[] {
-  const code: number[] = [];
-  const labels = new Map<string, number>();
-  const jumps: { at: number; to: string }[] = [];
-  const raw = (...bytes: number[]): void => void code.push(...bytes);
-  const eax = (value: number): void => raw(0xb8, ...word(value));
-  const ecx = (value: number): void => raw(0xb9, ...word(value));
-  const edx = (value: number): void => raw(0xba, ...word(value));
-  const ebx = (value: number): void => raw(0xbb, ...word(value));
-  const call = (): void => raw(0xcd, 0x80);
-  const label = (name: string): void => void labels.set(name, code.length);
-  const jump = (opcode: number, to: string): void => {
-    raw(0x0f, opcode, 0, 0, 0, 0);
-    jumps.push({ at: code.length, to });
-  };
-  const now = (at: number): void => {
-    eax(SYS_CLOCK_GETTIME64);
-    ebx(CLOCK_MONOTONIC);
-    ecx(at);
-    call();
-  };
-
-  // The buffer's pages are touched first, so that the clock does not run for that.
-  raw(0xfc, 0xbf, ...word(BUFFER)); // cld; mov edi, BUFFER
-  ecx(BUFFER_SIZE / 4);
-  eax(0x5a5a_5a5a);
-  raw(0xf3, 0xab); // rep stosd
-  label("work");
-  // Parameters of a work from standard input, until that ends.
-  eax(SYS_READ);
-  ebx(0);
-  ecx(PARAMETERS);
-  edx(PARAMETERS_SIZE);
-  call();
-  raw(0x85, 0xc0); // test eax, eax
-  jump(0x84, "end"); // jz
-  raw(0x39, 0xd0); // cmp eax, edx
-  jump(0x85, "fail"); // jne
-  eax(SYS_OPEN);
-  ebx(PARAMETERS);
-  raw(0x8b, 0x0d, ...word(FLAGS)); // mov ecx, [FLAGS]
-  edx(0);
-  call();
-  raw(0x85, 0xc0); // test eax, eax
-  jump(0x88, "fail"); // js
-  raw(0xa3, ...word(FD)); // mov [FD], eax
-  now(TIMES);
-  raw(0x8b, 0x2d, ...word(COUNT)); // mov ebp, [COUNT]
-  raw(0x31, 0xf6, 0x31, 0xff); // xor esi, esi; xor edi, edi: the position
-  raw(0x8b, 0x1d, ...word(FD)); // mov ebx, [FD]
-  ecx(BUFFER);
-  raw(0x8b, 0x15, ...word(BLOCK)); // mov edx, [BLOCK]
-  label("loop");
-  raw(0xa1, ...word(CALL)); // mov eax, [CALL]
-  call();
-  raw(0x39, 0xd0); // cmp eax, edx
-  jump(0x85, "fail"); // jne
-  raw(0x01, 0xd6); // add esi, edx
-  raw(0x3b, 0x35, ...word(SPAN)); // cmp esi, [SPAN]
-  jump(0x82, "next"); // jb
-  raw(0x31, 0xf6); // xor esi, esi
-  label("next");
-  raw(0x4d); // dec ebp
-  jump(0x85, "loop"); // jnz
-  now(TIMES + 16);
-  eax(SYS_WRITE);
-  ebx(1);
-  ecx(TIMES);
-  edx(32);
-  call();
-  eax(SYS_CLOSE);
-  raw(0x8b, 0x1d, ...word(FD)); // mov ebx, [FD]
-  call();
-  raw(0xe9, 0, 0, 0, 0); // jmp
-  jumps.push({ at: code.length, to: "work" });
-  label("end");
-  ebx(0);
-  label("exit");
-  eax(SYS_EXIT);
-  call();
-  label("fail");
-  raw(0xf7, 0xd8, 0x89, 0xc3); // neg eax; mov ebx, eax: the error's number is the status
-  raw(0x80, 0xcb, 0x80); // or bl, 0x80: never 0
-  raw(0xe9, 0, 0, 0, 0); // jmp
-  jumps.push({ at: code.length, to: "exit" });
-
-  for (const { at, to } of jumps) code.splice(at - 4, 4, ...word(labels.get(to)! - at));
-  return code;
-}
-
 /** The program, as an ELF file. */
 export function loopProgram(): Uint8Array {
-  const code = assemble();
-  const bytes = new Uint8Array(HEADERS + code.length);
-  const view = new DataView(bytes.buffer);
-  bytes.set([0x7f, 0x45, 0x4c, 0x46, 1, 1, 1]);
-  view.setUint16(16, 2, true); // ET_EXEC
-  view.setUint16(18, 3, true); // EM_386
-  view.setUint32(20, 1, true);
-  view.setUint32(24, BASE + HEADERS, true); // entry
-  view.setUint32(28, 52, true); // program headers
-  view.setUint16(40, 52, true);
-  view.setUint16(42, 32, true);
-  view.setUint16(44, 1, true);
-  // One segment: PT_LOAD, all rights, with the buffer behind the file's bytes.
-  [1, 0, BASE, BASE, bytes.length, END - BASE, 7, 0x1000].forEach((field, i) =>
-    view.setUint32(52 + 4 * i, field, true)
-  );
-  bytes.set(code, HEADERS);
-  return bytes;
+  const code = new Assembler();
+  // The buffer's pages are touched first, so that the clock does not run for that.
+  code.raw(0xfc); // cld
+  code.with([0xbf], BUFFER); // mov edi, BUFFER
+  code.with([0xb9], BUFFER_SIZE / 4); // mov ecx
+  code.with([0xb8], 0x5a5a_5a5a); // mov eax
+  code.raw(0xf3, 0xab); // rep stosd
+  code.label("work");
+  // Parameters of a work from standard input, until that ends.
+  code.set(SYS_READ, 0, PARAMETERS, PARAMETERS_SIZE);
+  code.call();
+  code.raw(0x85, 0xc0); // test eax, eax
+  code.jump(Jump.equal, "end");
+  code.raw(0x39, 0xd0); // cmp eax, edx
+  code.jump(Jump.unequal, "fail");
+  code.set(SYS_OPEN, PARAMETERS, 0, 0);
+  code.with([0x8b, 0x0d], FLAGS); // mov ecx, [FLAGS]
+  code.call();
+  code.raw(0x85, 0xc0); // test eax, eax
+  code.jump(Jump.negative, "fail");
+  code.with([0xa3], FD); // mov [FD], eax
+  code.now(TIMES);
+  code.with([0x8b, 0x2d], COUNT); // mov ebp, [COUNT]
+  code.raw(0x31, 0xf6, 0x31, 0xff); // xor esi, esi; xor edi, edi: the position
+  code.with([0x8b, 0x1d], FD); // mov ebx, [FD]
+  code.with([0xb9], BUFFER); // mov ecx
+  code.with([0x8b, 0x15], BLOCK); // mov edx, [BLOCK]
+  code.label("loop");
+  code.with([0xa1], CALL); // mov eax, [CALL]
+  code.call();
+  code.raw(0x39, 0xd0); // cmp eax, edx
+  code.jump(Jump.unequal, "fail");
+  code.raw(0x01, 0xd6); // add esi, edx
+  code.with([0x3b, 0x35], SPAN); // cmp esi, [SPAN]
+  code.jump(Jump.below, "next");
+  code.raw(0x31, 0xf6); // xor esi, esi
+  code.label("next");
+  code.raw(0x4d); // dec ebp
+  code.jump(Jump.unequal, "loop");
+  code.now(TIMES + 16);
+  code.set(SYS_WRITE, 1, TIMES, 32);
+  code.call();
+  code.with([0x8b, 0x1d], FD); // mov ebx, [FD]
+  code.with([0xb8], SYS_CLOSE); // mov eax
+  code.call();
+  code.go("work");
+  code.label("end");
+  code.with([0xbb], 0); // mov ebx
+  code.label("exit");
+  code.with([0xb8], SYS_EXIT); // mov eax
+  code.call();
+  code.label("fail");
+  code.raw(0xf7, 0xd8, 0x89, 0xc3); // neg eax; mov ebx, eax: the error's number is the status
+  code.raw(0x80, 0xcb, 0x80); // or bl, 0x80: never 0
+  code.go("exit");
+  return code.finish(END);
 }
 
 /**
