@@ -315,6 +315,9 @@ export class ConsoleDevice extends QueueDevice {
     if (this.#multiport) return;
     const port = this.#states[0]!;
     if (port !== null) this.#setGuestOpen(port, true);
+    // Without multiport Linux looks at the size only when it is told that the configuration has changed.
+    const sized = hasFeature(activation.features, VIRTIO_CONSOLE_F_SIZE);
+    if (sized && this.#shown !== null) this.config.update(() => {});
   }
 
   /** See `QueueDevice.stopped`. */
