@@ -2,7 +2,7 @@ import { MAX_FRAME_SIZE } from "../constants.ts";
 import { StreamError } from "./stream_error.ts";
 import { LENGTH_SIZE } from "./stream_framing.ts";
 
-const DEFAULT_QUEUE = 1024 * 1024;
+const DEFAULT_QUEUE = 4 * 1024 * 1024;
 const LEAST_QUEUE = LENGTH_SIZE + MAX_FRAME_SIZE;
 
 /** Where a socket is: a path of the file system, or a TCP port, of this machine's loopback unless `hostname` is given. */
@@ -12,7 +12,7 @@ export type StreamAddress =
 
 /** Options of all streams. */
 export interface StreamOptions {
-  /** Bytes that wait for the socket at most; 1 MiB unless given, 65,601 at least. Frames beyond are dropped and counted. */
+  /** Bytes that wait for the socket at most; 4 MiB unless given, 65,601 at least. Frames beyond are dropped and counted. */
   readonly queueSize?: number;
   /** Told why a connection ended, or could not be made. */
   readonly onError?: (error: StreamError) => void;

@@ -8,7 +8,7 @@ import { StreamBackend, StreamServer } from "./stream.ts";
 import { Switch } from "./switch.ts";
 import { TapBackend, TapError } from "./tap.ts";
 import { readNetHeader, writeNetHeader } from "./tap_header.ts";
-import { canTap, TestNamespace } from "./tap_testing.ts";
+import { canTap, TestNamespace, transfer } from "./tap_testing.ts";
 
 const ignore = !await canTap();
 const MEGABYTES = 8;
@@ -43,59 +43,6 @@ Deno.test("net headers of a tap say what the frame says", () => {
   );
 });
 
-/** Sends megabytes by TCP from one namespace to another, and compares sums. @returns Seconds. */
-async function transfer(from: TestNamespace, to: TestNamespace, address: string): Promise<number> {
-  // A program that is the same at both ends: the sum of all bytes, each times its place.
-  const sum = `
-    let sum = 0, count = 0;
-    const add = (bytes) => { for (const byte of bytes) sum = (sum * 31 + byte + count++) % 4294967291; };
-  `;
-  const server = to.command(
-    Deno.execPath(),
-    "eval",
-    "-q",
-    `${sum}
-    const listener = Deno.listen({ hostname: "0.0.0.0", port: 7000 });
-    console.log("ready");
-    const socket = await listener.accept();
-    const chunk = new Uint8Array(262144);
-    for (let n; (n = await socket.read(chunk)) !== null;) add(chunk.subarray(0, n));
-    await socket.write(new TextEncoder().encode(sum + " " + count));
-    Deno.exit(0);`,
-  ).spawn();
-  const reader = server.stdout.getReader();
-  await reader.read();
-  const client = from.command(
-    Deno.execPath(),
-    "eval",
-    "-q",
-    `${sum}
-    const bytes = new Uint8Array(1 << 20);
-    for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 7 + (i >> 9)) & 255;
-    const start = performance.now();
-    const socket = await Deno.connect({ hostname: "${address}", port: 7000 });
-    for (let i = 0; i < ${MEGABYTES}; i++) {
-      bytes[i] ^= 255;
-      for (let at = 0; at < bytes.length;) at += await socket.write(bytes.subarray(at));
-      add(bytes);
-    }
-    await socket.closeWrite();
-    const answer = new Uint8Array(100);
-    const text = new TextDecoder().decode(answer.subarray(0, await socket.read(answer)));
-    console.log(JSON.stringify({ here: sum + " " + count, there: text, ms: performance.now() - start }));`,
-  );
-  const { stdout, stderr } = await client.output();
-  await reader.cancel();
-  await server.stderr.cancel();
-  await server.status;
-  const output = new TextDecoder().decode(stdout);
-  assert(output !== "", new TextDecoder().decode(stderr));
-  const { here, there, ms } = JSON.parse(output);
-  assertEquals(there, here);
-  assert(here.endsWith(` ${MEGABYTES << 20}`));
-  return ms / 1000;
-}
-
 async function withNamespaces(
   run: (left: TestNamespace, right: TestNamespace) => Promise<void>,
 ): Promise<void> {
@@ -122,8 +69,8 @@ Deno.test({
       network.port({ name: "right" }).plug(b);
       await left.up("tap0", "192.0.2.1");
       await right.up("tap0", "192.0.2.2");
-      await transfer(left, right, "192.0.2.2");
-      await transfer(right, left, "192.0.2.1");
+      await transfer(left, right, "192.0.2.2", 7000, MEGABYTES);
+      await transfer(right, left, "192.0.2.1", 7000, MEGABYTES);
       for (const tap of [a, b]) {
         const { gsoIn, gsoOut, framesIn, bytesIn, malformed, overruns } = tap.counters;
         assert(gsoIn > 0 && gsoOut > 0, "frames were not segmented");
@@ -155,7 +102,7 @@ Deno.test({
       there.port().plug(client);
       await left.up("tap0", "192.0.2.1");
       await right.up("tap0", "192.0.2.2");
-      await transfer(left, right, "192.0.2.2");
+      await transfer(left, right, "192.0.2.2", 7000, MEGABYTES);
       assert(a.counters.gsoIn > 0, "something was to be segmented");
       assertEquals(b.counters.gsoOut, 0, "and was");
       assert(client.counters.framesIn > client.counters.writes);

@@ -1,4 +1,5 @@
 /** Network namespaces of a test's own. */
+import { assert, assertEquals } from "@std/assert";
 import { TapBackend } from "./tap.ts";
 
 /** A network namespace that lives as long as a process in it. */
@@ -82,4 +83,67 @@ export async function canTap(): Promise<boolean> {
   if (Deno.env.has("CI")) throw new Error(`Taps cannot be tested: ${problem}`);
   console.error(`TESTS WITH A TAP ARE SKIPPED: ${problem}`);
   return false;
+}
+
+/**
+ * Sends megabytes by TCP from one namespace to another, and compares sums. Nobody closes half a connection: there are
+ * versions of passt that then repeat what comes the other way for ever.
+ *
+ * @returns Seconds.
+ */
+export async function transfer(
+  from: TestNamespace,
+  to: TestNamespace,
+  address: string,
+  port: number,
+  megabytes: number,
+): Promise<number> {
+  // A program that is the same at both ends: the sum of all bytes, each times its place.
+  const sum = `
+    let sum = 0, count = 0;
+    const add = (bytes) => { for (const byte of bytes) sum = (sum * 31 + byte + count++) % 4294967291; };
+  `;
+  const server = to.command(
+    Deno.execPath(),
+    "eval",
+    "-q",
+    `${sum}
+    const listener = Deno.listen({ hostname: "0.0.0.0", port: ${port} });
+    console.log("ready");
+    const socket = await listener.accept();
+    const chunk = new Uint8Array(262144);
+    while (count < ${megabytes << 20}) add(chunk.subarray(0, await socket.read(chunk)));
+    await socket.write(new TextEncoder().encode(sum + " " + count));
+    Deno.exit(0);`,
+  ).spawn();
+  const reader = server.stdout.getReader();
+  await reader.read();
+  const client = from.command(
+    Deno.execPath(),
+    "eval",
+    "-q",
+    `${sum}
+    const bytes = new Uint8Array(1 << 20);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 7 + (i >> 9)) & 255;
+    const start = performance.now();
+    const socket = await Deno.connect({ hostname: "${address}", port: ${port} });
+    for (let i = 0; i < ${megabytes}; i++) {
+      bytes[i] ^= 255;
+      for (let at = 0; at < bytes.length;) at += await socket.write(bytes.subarray(at));
+      add(bytes);
+    }
+    const answer = new Uint8Array(100);
+    const text = new TextDecoder().decode(answer.subarray(0, await socket.read(answer)));
+    console.log(JSON.stringify({ here: sum + " " + count, there: text, ms: performance.now() - start }));`,
+  );
+  const { stdout, stderr } = await client.output();
+  await reader.cancel();
+  await server.stderr.cancel();
+  await server.status;
+  const output = new TextDecoder().decode(stdout);
+  assert(output !== "", new TextDecoder().decode(stderr));
+  const { here, there, ms } = JSON.parse(output);
+  assertEquals(there, here);
+  assert(here.endsWith(` ${megabytes << 20}`));
+  return ms / 1000;
 }
