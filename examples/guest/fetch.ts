@@ -253,9 +253,10 @@ export async function fetchFirmware(options: FetchOptions = {}): Promise<Firmwar
 export type ProgramFiles = ReadonlyMap<string, Uint8Array>;
 
 const ETHTOOL_FILES: Readonly<Record<string, { deb: string; from: RegExp }>> = {
-  "/sbin/ethtool": { deb: "ethtool", from: /^s?bin\/ethtool$|^usr\/sbin\/ethtool$/ },
+  "/bin/ethtool": { deb: "ethtool", from: /^s?bin\/ethtool$|^usr\/sbin\/ethtool$/ },
   "/lib/libmnl.so.0": { deb: "libmnl0", from: /\/libmnl\.so\.0\.\d[\d.]*$/ },
   "/lib/libc.so.6": { deb: "libc6", from: /^(usr\/)?lib\/i386-linux-gnu\/libc\.so\.6$/ },
+  "/lib/libm.so.6": { deb: "libc6", from: /^(usr\/)?lib\/i386-linux-gnu\/libm\.so\.6$/ },
   "/lib/ld-linux.so.2": {
     deb: "libc6",
     from: /^(usr\/)?lib\/i386-linux-gnu\/ld-linux\.so\.2$/,
@@ -269,7 +270,7 @@ const ETHTOOL_FILES: Readonly<Record<string, { deb: string; from: RegExp }>> = {
  */
 export async function fetchEthtool(options: FetchOptions = {}): Promise<ProgramFiles> {
   const wanted = Object.entries(ETHTOOL_FILES);
-  const { files } = await cached("ethtool", "ethtool 1", options, async (apt, folder) => {
+  const { files } = await cached("ethtool", "ethtool 3", options, async (apt, folder) => {
     const names = [...new Set(wanted.map(([, { deb }]) => deb))];
     const debs = await apt.download(names, folder);
     const taken = new Map<string, Uint8Array>();
