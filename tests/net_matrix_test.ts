@@ -182,9 +182,11 @@ async function commands(from: Side, to: Side): Promise<void> {
   assertEquals(await arrives(plainFrame(60, 1, group)), true);
   await control.setMacTable([], []);
   assertEquals(await arrives(plainFrame(60, 1, group)), false);
+  const own = to.driver.mac;
   await control.setMac(Uint8Array.from(stranger));
+  assertEquals(address(to), stranger);
   assertEquals(to.driver.info.mac!, Uint8Array.from(stranger));
-  await control.setMac(Uint8Array.from(address(to)));
+  await control.setMac(own);
   const tagged = buildFrame({ ip: 4, tags: [7], to: address(to) });
   assertEquals(await arrives(tagged.slice()), false);
   await control.addVlan(7);

@@ -116,6 +116,8 @@ Deno.test("5.1.9.5.2.2-G3 5.1.9.5.2.2-G4: the table is a number and so many stat
   await assertRejects(() => control.setMacTable([ONE.subarray(1)], []), RangeError);
   await assertRejects(() => control.setMac(GROUP), RangeError);
   assertEquals(sent().length, before);
+  await control.setMac(two);
+  assertEquals(driver.mac, two);
   await driver.close();
 });
 

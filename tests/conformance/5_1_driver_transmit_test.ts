@@ -241,6 +241,8 @@ Deno.test("5.1.9.2.1-G24: else hdr_len is not less than the headers", async () =
   );
   assert((await send(large)).header.hdrLen >= 78);
   assert((await send(unfinished({ ip: 6 }))).header.hdrLen >= 74);
+  small.gsoType = net.VIRTIO_NET_HDR_GSO_ECN;
+  assert((await send(small)).header.hdrLen >= 42);
   await driver.close();
 });
 

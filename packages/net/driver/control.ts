@@ -75,6 +75,8 @@ export interface NetControlSetup {
   readonly pairs: number;
   /** What the device says about itself. */
   readonly info: () => NetInfo;
+  /** Called when the device has another MAC address. */
+  readonly onMac: (mac: Uint8Array) => void;
 }
 
 /**
@@ -151,12 +153,14 @@ export class NetControl {
     this.#needs(VIRTIO_NET_F_CTRL_RX, "VIRTIO_NET_F_CTRL_RX");
     this.#needs(VIRTIO_NET_F_CTRL_MAC_ADDR, "VIRTIO_NET_F_CTRL_MAC_ADDR");
     checkStation("mac", mac);
+    const own = mac.slice();
     await this.#send(
       "set the MAC address",
       commands.VIRTIO_NET_CTRL_MAC,
       commands.VIRTIO_NET_CTRL_MAC_ADDR_SET,
-      mac.slice(),
+      own,
     );
+    this.#setup.onMac(own);
   }
 
   /** Has frames of a VLAN received (5.1.9.5.3). */

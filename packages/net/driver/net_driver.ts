@@ -100,7 +100,7 @@ export class NetDriver {
   /** Called once, when the device was given up. */
   onBroken: ((reason: Error) => void) | null = null;
   readonly #controlQueue: ControlQueue | null;
-  readonly #mac: Uint8Array;
+  #mac: Uint8Array;
   readonly #finished: boolean;
   #info: NetInfo;
   readonly #announcer: Announcer = new Announcer(this, () => this.#configChanged());
@@ -156,6 +156,7 @@ export class NetDriver {
       queue: this.#controlQueue,
       pairs: receive.length,
       info: () => this.#info,
+      onMac: (mac) => this.#mac = mac,
     });
     session.handlers = {
       used: (index) => this.#used(index),
@@ -238,7 +239,10 @@ export class NetDriver {
     return this.#info;
   }
 
-  /** The MAC address, 6 bytes: the option's, the device's, or a random one that is locally administered (5.1.4.2). */
+  /**
+   * The MAC address, 6 bytes: that of `control.setMac` or the option, else the device's, or a random one that is locally
+   * administered (5.1.4.2).
+   */
   get mac(): Uint8Array {
     return this.#mac.slice();
   }

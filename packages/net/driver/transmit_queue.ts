@@ -20,6 +20,11 @@ import { Offload } from "../sink.ts";
 /** Flag of TCP: the sender reduced its window, which ECN made it do (RFC 3168, 6.1). */
 const TCP_CWR = 0x80;
 
+/** `hdr_len` where nobody looked where the headers end: not less than they are (5.1.9.2.1). */
+function headersAtMost(length: number): number {
+  return length < HEAD_SIZE ? length : HEAD_SIZE;
+}
+
 /** What a transmit queue must know. */
 export interface TransmitSetup {
   /** Bytes of `struct virtio_net_hdr`, as in received frames (5.1.9.2.1). */
@@ -208,7 +213,9 @@ export class TransmitQueue {
       header.gsoType |= VIRTIO_NET_HDR_GSO_ECN;
     }
     // What is left of it is true, `hdr_len` to the byte, as VIRTIO_NET_F_GUEST_HDRLEN wants it.
-    return checkHeader(header, layout, offloads);
+    const reason = checkHeader(header, layout, offloads);
+    if (header.headerLength === 0) header.headerLength = headersAtMost(length);
+    return reason;
   }
 
   /** @param before Bytes before the packet, which the MTU does not count. */
@@ -229,8 +236,7 @@ export class TransmitQueue {
     const header = this.#header;
     header.flags = 0;
     header.gsoType = VIRTIO_NET_HDR_GSO_NONE;
-    // Not less than the headers (5.1.9.2.1), wherever they end.
-    header.headerLength = length < HEAD_SIZE ? length : HEAD_SIZE;
+    header.headerLength = headersAtMost(length);
     header.gsoSize = 0;
     header.csumStart = 0;
     header.csumOffset = 0;
