@@ -183,6 +183,8 @@ for (const bus of BUSES) {
               rig.machine.memory.write(AT, concat(header, frame));
               rig.machine.rings[TX]!.send([{ address: AT, length: 12 + frame.length }]);
               rig.machine.kick(TX);
+              // More than once around the ring: a packed one does not tell used entries of two rounds ago from new ones.
+              rig.machine.rings[TX]!.takeUsed();
               sent++;
             }
           }
