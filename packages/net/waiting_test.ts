@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { Frame } from "./frame.ts";
 import { plainFrame } from "./testing.ts";
@@ -65,4 +65,15 @@ Deno.test("a waiting room that was cleared is empty, and can be used again", () 
   assertEquals([waiting.peek(), waiting.count, waiting.bytes], [null, 0, 0]);
   waiting.push(frameOf(200, 3));
   assertEquals(seen(waiting.peek()!), seen(frameOf(200, 3)));
+});
+
+Deno.test("a frame across the end of the ring is whole, and so is a header there", () => {
+  for (const [first, second] of [[100, 150], [275, 60], [280, 60], [270, 200]] as const) {
+    const waiting = new WaitingFrames(4, 300);
+    assert(waiting.push(frameOf(first, 1)));
+    waiting.peek();
+    waiting.shift();
+    assert(waiting.push(frameOf(second, 2)));
+    assertEquals(seen(waiting.peek()!), seen(frameOf(second, 2)));
+  }
 });
