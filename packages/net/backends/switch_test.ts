@@ -319,6 +319,47 @@ Deno.test("what a closed port sent is not its successor's", () => {
   assertEquals([...network.stations()].map(({ port }) => port.name), ["port0"]);
 });
 
+Deno.test("a port that floods the switch with addresses takes no more than its share, and hides nobody", () => {
+  const network = new Switch({ maxStations: 1000 });
+  const attacker = network.port({ maxStations: 100, flood: { rate: Infinity } });
+  const [a, b] = [network.port(), network.port()];
+  const atAttacker = collect(attacker);
+  const atB = collect(b);
+  a.send(letter({ to: BROADCAST, from: 1 }));
+  b.send(letter({ to: BROADCAST, from: 2 }));
+  atAttacker.length = 0;
+  const frame = letter({ to: 99, from: 3 });
+  for (let i = 0; i < 5000; i++) {
+    frame.view.setUint32(7, i);
+    attacker.send(frame);
+    assert(network.size <= 102);
+  }
+  assertEquals(attacker.counters.unlearned, 4900);
+  atB.length = 0;
+  a.send(letter({ to: 2, from: 1 }));
+  assertEquals([atB.length, atAttacker.length], [1, 0], "still one alone gets it");
+});
+
+Deno.test("answers that multiply without end are dropped at a bound, and counted", () => {
+  const network = new Switch();
+  const [a, b] = [network.port(), network.port()];
+  a.send(letter({ to: 2, from: 1 }));
+  b.send(letter({ to: 1, from: 2 }));
+  for (const [port, to, from] of [[a, 2, 1], [b, 1, 2]] as const) {
+    const answer = letter({ to, from });
+    port.listen(() => {
+      port.send(answer);
+      port.send(answer);
+    });
+  }
+  const start = performance.now();
+  a.send(letter({ to: 2, from: 1 }));
+  assert(performance.now() - start < 2000);
+  const overruns = [a, b].reduce((sum, port) => sum + port.counters.drops.overrun, 0);
+  assert(overruns > 0);
+  network.close();
+});
+
 Deno.test("whoever throws costs nobody else a frame", () => {
   const errors: [unknown, SwitchPort][] = [];
   const told = new Switch({ onError: (error, port) => errors.push([error, port]) });
