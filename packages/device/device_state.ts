@@ -4,17 +4,9 @@
  */
 import type { GuestMemory } from "@virtio/memory";
 import type { Activation, Device, Interrupt } from "./device.ts";
-import {
-  CORE_FEATURES,
-  DEFAULT_FEATURES,
-  DEVICE_TYPE_FEATURES,
-  type FeatureSet,
-  unmetRequirement,
-  VIRTIO_F_RING_RESET,
-  VIRTIO_F_SUSPEND,
-  VIRTIO_F_VERSION_1,
-} from "./features.ts";
+import { type FeatureSet, VIRTIO_F_RING_RESET, VIRTIO_F_SUSPEND } from "./features.ts";
 import { DeviceQueues } from "./device_queues.ts";
+import { featureWord, Negotiation } from "./negotiation.ts";
 import type { QueueSetup } from "./queue_setup.ts";
 import { checkPosition, checkSaved, hasQueues, type SavedDevice } from "./saved_device.ts";
 import {
@@ -47,14 +39,11 @@ export interface DeviceStateOptions {
 export class DeviceState {
   /** The device. */
   readonly device: Device;
-  /** All feature bits that are offered: the device's, and those of the ring and the transport. */
-  readonly offered: FeatureSet;
   /** The registers of each queue. */
   readonly queues: readonly QueueSetup[];
   readonly #options: DeviceStateOptions;
   #status = 0;
-  #accepted: FeatureSet = 0n;
-  #negotiated: FeatureSet = 0n;
+  readonly #negotiation: Negotiation;
   /** While live: what the device was started with. Its interrupts are dead once it is replaced. */
   #activation: Activation | null = null;
   readonly #queues: DeviceQueues;
@@ -69,34 +58,22 @@ export class DeviceState {
    * @throws {TypeError} If the device offers bits that are not its own, or the options a bit that the core cannot do.
    */
   constructor(device: Device, options: DeviceStateOptions) {
-    if ((device.features & ~DEVICE_TYPE_FEATURES) !== 0n) {
-      throw new TypeError(
-        "A device offers only feature bits of its type (0 to 23, 41, 42, 50 to 127); give the others as `features`",
-      );
-    }
-    const wanted = options.features ?? DEFAULT_FEATURES;
-    if ((wanted & ~CORE_FEATURES) !== 0n) {
-      throw new TypeError(
-        `Cannot offer feature bits 0x${(wanted & ~CORE_FEATURES).toString(16)}: not built`,
-      );
-    }
     this.device = device;
     this.#options = options;
-    this.offered = device.features | (wanted & options.carries) | VIRTIO_F_VERSION_1;
-    const unmet = unmetRequirement(this.offered, device.requires ?? []);
-    if (unmet !== null) {
-      throw new TypeError(
-        `Cannot offer feature 0x${unmet.toString(16)} without what it requires (virtio 1.4, 2.2.2)`,
-      );
-    }
+    this.#negotiation = new Negotiation(device, options.features, options.carries);
     this.#queues = new DeviceQueues(device, options.memory, (error) => this.fail(error));
     this.queues = this.#queues.setups;
     device.config.listener = () => this.#configUpdated();
   }
 
+  /** All feature bits that are offered: the device's, and those of the ring and the transport. */
+  get offered(): FeatureSet {
+    return this.#negotiation.offered;
+  }
+
   /** The negotiated features; none before FEATURES_OK. */
   get features(): FeatureSet {
-    return this.#negotiated;
+    return this.#negotiation.agreed;
   }
 
   /** The device status. While a reset or a suspend drains it is what it was before (2.4.1, 3.4.2). */
@@ -147,29 +124,20 @@ export class DeviceState {
 
   /** 32 of the feature bits that the driver wrote. */
   readDriverFeatures(word: number): number {
-    return featureWord(this.#accepted, word);
+    return featureWord(this.#negotiation.accepted, word);
   }
 
   /** The driver writes 32 feature bits. Ignored after FEATURES_OK (3.1.1). */
   writeDriverFeatures(word: number, value: number): void {
-    if (!(word >= 0 && word < 4) || (this.#status & VIRTIO_STATUS_FEATURES_OK) !== 0) return;
-    const shift = BigInt(32 * word);
-    this.#accepted = (this.#accepted & ~(0xffff_ffffn << shift)) |
-      (BigInt(value >>> 0) << shift);
+    if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) this.#negotiation.write(word, value);
   }
 
   #finishNegotiation(): void {
-    const accepted = this.#accepted;
-    if ((accepted & ~this.offered) !== 0n || (accepted & VIRTIO_F_VERSION_1) === 0n) return;
-    if (unmetRequirement(accepted, this.device.requires ?? []) !== null) return;
     try {
-      if (!(this.device.accepts?.(accepted) ?? true)) return;
+      if (this.#negotiation.finish()) this.#status |= VIRTIO_STATUS_FEATURES_OK;
     } catch (error) {
       this.fail(error);
-      return;
     }
-    this.#negotiated = accepted;
-    this.#status |= VIRTIO_STATUS_FEATURES_OK;
   }
 
   #start(): void {
@@ -180,7 +148,7 @@ export class DeviceState {
       this.#options.memory.refresh();
       this.device.start(activation);
       for (let index = 0; index < this.queues.length; index++) {
-        if (this.queues[index]!.enabled) this.#queues.start(index, this.#negotiated);
+        if (this.queues[index]!.enabled) this.#queues.start(index, this.features);
         if (this.#activation !== activation) return;
       }
     } catch (error) {
@@ -197,7 +165,7 @@ export class DeviceState {
     const isLive = (): boolean => this.#activation === activation;
     const activation: Activation = {
       memory,
-      features: this.#negotiated,
+      features: this.features,
       interrupt: {
         queue: (index) => {
           if (isLive()) interrupt.queue(index);
@@ -222,12 +190,12 @@ export class DeviceState {
       setup.enabled = (this.#status & VIRTIO_STATUS_SUSPEND) === 0;
       return;
     }
-    if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n) return;
+    if (!this.#negotiation.has(VIRTIO_F_RING_RESET)) return;
     if (this.#activation === null || this.#suspending) return;
     setup.enabled = true;
     try {
-      if (this.#paused) this.#queues.park(index, this.#negotiated);
-      else this.#queues.start(index, this.#negotiated);
+      if (this.#paused) this.#queues.park(index, this.features);
+      else this.#queues.start(index, this.features);
     } catch (error) {
       this.fail(error);
       return;
@@ -242,7 +210,7 @@ export class DeviceState {
 
   /** The driver resets a queue (2.6.1.1); `resetting` is true until it is drained. Needs VIRTIO_F_RING_RESET. */
   resetQueue(index: number): void {
-    if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n) return;
+    if (!this.#negotiation.has(VIRTIO_F_RING_RESET)) return;
     const setup = this.queues[index];
     if (setup === undefined || setup.resetting) return;
     setup.resetting = true;
@@ -336,8 +304,7 @@ export class DeviceState {
     const finish = (): void => {
       this.#resetting = null;
       this.#status = 0;
-      this.#accepted = 0n;
-      this.#negotiated = 0n;
+      this.#negotiation.reset();
       this.#configChanged = false;
       this.device.config.release();
       this.#queues.reset();
@@ -365,7 +332,7 @@ export class DeviceState {
 
   /** 3.4: stop consuming, wait for what is being processed, notify, then show SUSPEND without DRIVER_OK. */
   #suspend(): void {
-    if ((this.#negotiated & VIRTIO_F_SUSPEND) === 0n) return;
+    if (!this.#negotiation.has(VIRTIO_F_SUSPEND)) return;
     if (this.#activation === null || this.#suspending) return;
     this.#suspending = true;
     this.#queues.parkAll(() => {
@@ -433,7 +400,7 @@ export class DeviceState {
       version: 1,
       type: this.device.type,
       status: this.#status,
-      accepted: this.#accepted,
+      accepted: this.#negotiation.accepted,
       configChanged: this.#configChanged || this.device.config.pending,
       queues: this.queues.map((setup, index) => setup.save(this.#queues.position(index))),
       device: this.device.save?.() ?? null,
@@ -455,7 +422,7 @@ export class DeviceState {
     const setups = this.queues;
     try {
       saved.queues.forEach((queue, index) => setups[index]!.restore(queue));
-      this.#accepted = saved.accepted;
+      this.#negotiation.accepted = saved.accepted;
       if ((saved.status & VIRTIO_STATUS_FEATURES_OK) !== 0) {
         this.#finishNegotiation();
         if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) {
@@ -466,7 +433,7 @@ export class DeviceState {
       this.#restoreQueues(saved);
     } catch (error) {
       if (this.#activation !== null) this.#stopDevice();
-      this.#accepted = this.#negotiated = 0n;
+      this.#negotiation.reset();
       this.#status = 0;
       this.#queues.reset();
       throw error;
@@ -483,12 +450,7 @@ export class DeviceState {
     this.#options.memory.refresh();
     this.device.start(this.#activate());
     saved.queues.forEach((queue, index) => {
-      if (queue.position !== null) this.#queues.park(index, this.#negotiated, queue.position);
+      if (queue.position !== null) this.#queues.park(index, this.features, queue.position);
     });
   }
-}
-
-function featureWord(features: FeatureSet, word: number): number {
-  if (!(word >= 0 && word < 4)) return 0;
-  return Number((features >> BigInt(32 * word)) & 0xffff_ffffn);
 }

@@ -6,24 +6,6 @@ export const DEVICE: readonly MutatedFile[] = [
     file: "packages/device/device_state.ts",
     mutants: [
       {
-        name: "features-not-offered",
-        about: "FEATURES_OK is accepted with features that were not offered",
-        edits: [["if ((accepted & ~this.offered) !== 0n || (accepted", "if ((accepted"]],
-      },
-      {
-        name: "version-1-not-demanded",
-        about: "FEATURES_OK is accepted without VERSION_1",
-        edits: [[" || (accepted & VIRTIO_F_VERSION_1) === 0n) return;", ") return;"]],
-      },
-      {
-        name: "features-not-asked",
-        about: "the device is not asked whether it can work with the features",
-        edits: [[
-          "if (!(this.device.accepts?.(accepted) ?? true)) return;",
-          "this.device.accepts?.(accepted);",
-        ]],
-      },
-      {
         name: "driver-ok-before-features-ok",
         about: "DRIVER_OK starts a device whose features are not negotiated",
         edits: [[
@@ -72,20 +54,10 @@ export const DEVICE: readonly MutatedFile[] = [
       {
         name: "features-after-features-ok",
         about: "the driver can change features after FEATURES_OK",
-        edits: [[" || (this.#status & VIRTIO_STATUS_FEATURES_OK) !== 0) return;", ") return;"]],
-      },
-      {
-        name: "feature-words-two-only",
-        about: "feature bits from 64 on are not shown",
         edits: [[
-          "if (!(word >= 0 && word < 4)) return 0;",
-          "if (!(word >= 0 && word < 2)) return 0;",
+          "if ((this.#status & VIRTIO_STATUS_FEATURES_OK) === 0) this.#negotiation.write",
+          "this.#negotiation.write",
         ]],
-      },
-      {
-        name: "feature-words-repeat",
-        about: "feature words from 4 on show the first ones again",
-        edits: [["if (!(word >= 0 && word < 4)) return 0;", "word &= 3;"]],
       },
       {
         name: "early-kick-lost",
@@ -112,7 +84,10 @@ export const DEVICE: readonly MutatedFile[] = [
       {
         name: "reset-keeps-features",
         about: "a reset leaves the accepted features as they were",
-        edits: [["      this.#accepted = 0n;\n", ""]],
+        edits: [[
+          "      this.#status = 0;\n      this.#negotiation.reset();\n",
+          "      this.#status = 0;\n",
+        ]],
       },
       {
         name: "reset-keeps-going",
@@ -155,7 +130,7 @@ export const DEVICE: readonly MutatedFile[] = [
       {
         name: "suspend-not-negotiated",
         about: "SUSPEND is honoured though it was not negotiated",
-        edits: [["if ((this.#negotiated & VIRTIO_F_SUSPEND) === 0n) return;", ""]],
+        edits: [["if (!this.#negotiation.has(VIRTIO_F_SUSPEND)) return;", ""]],
       },
       {
         name: "suspend-does-not-drain",
@@ -194,7 +169,7 @@ export const DEVICE: readonly MutatedFile[] = [
         name: "ring-reset-not-negotiated",
         about: "a queue can be reset though RING_RESET was not negotiated",
         edits: [[
-          `if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n) return;
+          `if (!this.#negotiation.has(VIRTIO_F_RING_RESET)) return;
     const setup`,
           "const setup",
         ]],
@@ -203,7 +178,7 @@ export const DEVICE: readonly MutatedFile[] = [
         name: "enable-after-driver-ok",
         about: "a queue can be enabled after DRIVER_OK though RING_RESET was not negotiated",
         edits: [[
-          `if ((this.#negotiated & VIRTIO_F_RING_RESET) === 0n) return;
+          `if (!this.#negotiation.has(VIRTIO_F_RING_RESET)) return;
     if (this.#activation`,
           "if (this.#activation",
         ]],
@@ -215,6 +190,42 @@ export const DEVICE: readonly MutatedFile[] = [
           "if (this.live || this.#resetting !== null || this.#queues.draining) {",
           "if (this.#resetting !== null) {",
         ]],
+      },
+    ],
+  },
+  {
+    file: "packages/device/negotiation.ts",
+    mutants: [
+      {
+        name: "version-1-not-demanded",
+        about: "FEATURES_OK is accepted without VERSION_1",
+        edits: [[" || (accepted & VIRTIO_F_VERSION_1) === 0n) return false;", ") return false;"]],
+      },
+      {
+        name: "features-not-offered",
+        about: "FEATURES_OK is accepted with features that were not offered",
+        edits: [["if ((accepted & ~this.offered) !== 0n || (accepted", "if ((accepted"]],
+      },
+      {
+        name: "features-not-asked",
+        about: "the device is not asked whether it can work with the features",
+        edits: [[
+          "if (!(this.#device.accepts?.(accepted) ?? true)) return false;",
+          "this.#device.accepts?.(accepted);",
+        ]],
+      },
+      {
+        name: "feature-words-two-only",
+        about: "feature bits from 64 on are not shown",
+        edits: [[
+          "if (!(word >= 0 && word < WORDS)) return 0;",
+          "if (!(word >= 0 && word < 2)) return 0;",
+        ]],
+      },
+      {
+        name: "feature-words-repeat",
+        about: "feature words from 4 on show the first ones again",
+        edits: [["if (!(word >= 0 && word < WORDS)) return 0;", "word &= 3;"]],
       },
     ],
   },
