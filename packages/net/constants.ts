@@ -102,27 +102,27 @@ export const VIRTIO_NET_S_LINK_UP = 1;
 /** Bit of `status`: the driver should announce itself (5.1.4). */
 export const VIRTIO_NET_S_ANNOUNCE = 2;
 
-/** Flag of a header: the checksum is to be completed (5.1.6). */
+/** Flag of a header: the checksum is to be completed (5.1.9). */
 export const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
-/** Flag of a header: the checksum was found right (5.1.6). */
+/** Flag of a header: the checksum was found right (5.1.9). */
 export const VIRTIO_NET_HDR_F_DATA_VALID = 2;
-/** Flag of a header: coalesced segments (5.1.6). Not built. */
+/** Flag of a header: coalesced segments (5.1.9). Not built. */
 export const VIRTIO_NET_HDR_F_RSC_INFO = 4;
 
-/** `gso_type`: one packet (5.1.6). */
+/** `gso_type`: one packet (5.1.9). */
 export const VIRTIO_NET_HDR_GSO_NONE = 0;
-/** `gso_type`: TCP over IPv4 to be segmented (5.1.6). */
+/** `gso_type`: TCP over IPv4 to be segmented (5.1.9). */
 export const VIRTIO_NET_HDR_GSO_TCPV4 = 1;
-/** `gso_type`: UDP to be cut into IP fragments, UFO (5.1.6). */
+/** `gso_type`: UDP to be cut into IP fragments, UFO (5.1.9). */
 export const VIRTIO_NET_HDR_GSO_UDP = 3;
-/** `gso_type`: TCP over IPv6 to be segmented (5.1.6). */
+/** `gso_type`: TCP over IPv6 to be segmented (5.1.9). */
 export const VIRTIO_NET_HDR_GSO_TCPV6 = 4;
-/** `gso_type`: UDP to be cut into UDP packets, USO (5.1.6). */
+/** `gso_type`: UDP to be cut into UDP packets, USO (5.1.9). */
 export const VIRTIO_NET_HDR_GSO_UDP_L4 = 5;
-/** Bit of `gso_type`: the TCP packet has ECN set (5.1.6). */
+/** Bit of `gso_type`: the TCP packet has ECN set (5.1.9). */
 export const VIRTIO_NET_HDR_GSO_ECN = 0x80;
 
-/** Offsets in `struct virtio_net_hdr` (5.1.6). */
+/** Offsets in `struct virtio_net_hdr` (5.1.9). */
 export const NetHeaderOffset = {
   /** u8. */
   flags: 0,

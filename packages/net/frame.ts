@@ -18,7 +18,7 @@ const NOBODY = 128;
 export const HEAD_SIZE = 256;
 
 /**
- * An Ethernet frame on its way, with what a `struct virtio_net_hdr` says about it (virtio 1.4, 5.1.6). One object is used
+ * An Ethernet frame on its way, with what a `struct virtio_net_hdr` says about it (virtio 1.4, 5.1.9). One object is used
  * again and again: it is valid during the call that hands it over.
  *
  * Its first bytes (`head`) are a copy of our own: what is checked is what is passed on. The rest may still lie in the
