@@ -29,7 +29,7 @@ export const Offload = {
  * Call `pass` rather than `deliver`: it finishes in software what the receiver cannot.
  */
 export interface FrameSink {
-  /** Which unfinished frames it takes, bits of `Offload`. May change at any time (5.1.9.5.8). */
+  /** Which unfinished frames it takes, bits of `Offload`. May change at any time (5.1.9.5.9). */
   readonly offloads: number;
   /**
    * Takes a frame that needs no more than `offloads`. The frame is the caller's again when this returns; who needs it
