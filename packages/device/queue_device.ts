@@ -2,6 +2,7 @@ import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { ConfigSpace } from "./config_space.ts";
 import type { Activation, Device, SharedMemoryRegion } from "./device.ts";
 import type { FeatureRequirement, FeatureSet } from "./features.ts";
+import { enterKick, leaveKick } from "./publishing.ts";
 import { type Handled, type QueueCounters, type QueueHook, QueueServer } from "./queue_server.ts";
 
 /** What a device is, before anything runs. */
@@ -198,7 +199,12 @@ export abstract class QueueDevice implements Device {
     const server = this.#servers[index];
     if (server === undefined) return;
     server.counters.kicks++;
-    this.#look(index);
+    enterKick();
+    try {
+      this.#look(index);
+    } finally {
+      leaveKick();
+    }
   }
 
   #look(index: number): void {

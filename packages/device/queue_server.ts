@@ -8,6 +8,7 @@
 import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { defer } from "./defer.ts";
 import type { Activation } from "./device.ts";
+import { publishSoon } from "./publishing.ts";
 
 /** The device keeps the chain, and completes it later. */
 export const HOLD = false;
@@ -313,8 +314,8 @@ export class QueueServer implements QueueHook {
   }
 
   /**
-   * Uses a chain that was held, taken, or waited for. Ignored if a reset dropped it. What is completed in one turn is
-   * published together.
+   * Uses a chain that was held, taken, or waited for. Ignored if a reset dropped it. What is completed in one kick, or in one
+   * turn, is published together: see `publishSoon`.
    */
   complete(chain: Chain): void {
     const queue = this.queue;
@@ -325,7 +326,7 @@ export class QueueServer implements QueueHook {
     // Also while draining: a chain may be completed from inside the interrupt that follows the drain's own flush.
     if (this.#flushScheduled) return;
     this.#flushScheduled = true;
-    queueMicrotask(this.#flushLater);
+    publishSoon(this.#flushLater);
   }
 
   #flush(): void {
