@@ -4,7 +4,9 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as net from "../constants.ts";
 import { Frame } from "../frame.ts";
 import { BUILT } from "../settings.ts";
-import { pattern } from "../offload/testing.ts";
+import { verifyChecksum } from "../offload/checksum.ts";
+import { FrameLayout } from "../offload/parse.ts";
+import { buildFrame, pattern, viewOf } from "../offload/testing.ts";
 import { plainFrame, turns } from "../testing.ts";
 import { NetControlError } from "./control_queue.ts";
 import { openRig, PuppetDevice, RIG_MEMORY } from "./testing.ts";
@@ -260,5 +262,62 @@ Deno.test("what does not fit says so: too little memory, queues that are too sho
   await turns();
   assertEquals(device.sent[0]!.bytes, frame);
   assertEquals(got, [plainFrame(1514)]);
+  await driver.close();
+});
+
+Deno.test("queues are reset: buffers go to the successor, frames may be lost, commands are not", async () => {
+  const device = new PuppetDevice(COMMANDS, () => {}, { size: 32 });
+  const { driver, dma, got } = await openRig(device);
+  for (let time = 0; time < 3; time++) {
+    device.busy = true;
+    for (let i = 0; i < 5; i++) driver.sendBytes(plainFrame(1000, i));
+    const commands = [true, false].map((on) => driver.control.setReceiveMode("promiscuous", on));
+    await turns();
+    device.receive(plainFrame(70, time));
+    const resets = [0, 1, 2].map((index) => driver.resetQueue(index));
+    assertEquals(driver.sendBytes(plainFrame(60)), false, "not now");
+    device.busy = false;
+    await Promise.all(resets);
+    await Promise.all(commands);
+    assertEquals(device.sent, [], "they are lost");
+    assertEquals(driver.receiveQueues[0]!.inFlight, 32);
+    assertEquals(got.at(-1), plainFrame(70, time));
+    // All the memory for frames is there again.
+    let room = 0;
+    device.holding = true;
+    while (driver.sendBytes(plainFrame(60, room))) room++;
+    assertEquals(room, 32);
+    await turns();
+    device.release();
+    device.sent.length = 0;
+    device.receive(plainFrame(80, time));
+    await turns();
+    assertEquals(got.at(-1), plainFrame(80, time));
+  }
+  assertEquals(device.commands.map(({ data }) => data[0]), [1, 0, 1, 0, 1, 0]);
+  await assertRejects(() => driver.resetQueue(3), RangeError);
+  await driver.close();
+  assertEquals(dma.available, RIG_MEMORY);
+});
+
+Deno.test("finished frames: checksums are whole, and nothing is longer than its segments", async () => {
+  const { device, driver, got } = await openRig(new PuppetDevice(BUILT), { finished: true });
+  const payload = pattern(2500);
+  const bytes = buildFrame({ ip: 4, payload, checksum: "partial" });
+  const header = { flags: 1, csumStart: 34, csumOffset: 16 };
+  device.receive(bytes, { ...header, gsoType: 1, gsoSize: 1000 });
+  const small = { ip: 6, transport: "udp", payload: pattern(99) } as const;
+  device.receive(buildFrame({ ...small, checksum: "partial" }), {
+    flags: 1,
+    csumStart: 54,
+    csumOffset: 6,
+  });
+  await turns();
+  assertEquals(got.map(({ length }) => length), [1054, 1054, 554, 62 + 99]);
+  assertEquals(got[3], buildFrame(small));
+  for (const frame of got) {
+    const view = viewOf(frame);
+    assert(verifyChecksum(view, new FrameLayout().parse(view, frame.length)));
+  }
   await driver.close();
 });

@@ -1,5 +1,6 @@
 /** A network device that does what a test says, right or wrong, and a driver on it. Not published. */
 import {
+  BUSY,
   ConfigSpace,
   CORE_FEATURES,
   DeviceId,
@@ -68,6 +69,8 @@ export class PuppetDevice extends QueueDevice {
   answer: (command: SentCommand) => Answer = () => [0];
   /** Whether frames that are sent stay in the queue. */
   holding = false;
+  /** Whether nothing that is sent is even looked at. */
+  busy = false;
   /** What stays. */
   readonly held: { queue: number; chain: Chain }[] = [];
   readonly #control: number;
@@ -102,7 +105,8 @@ export class PuppetDevice extends QueueDevice {
     return (features & VIRTIO_NET_F_HASH_REPORT) !== 0n ? NET_HEADER_HASH_SIZE : NET_HEADER_SIZE;
   }
 
-  protected override handle(chain: Chain, queue: number): false | void {
+  protected override handle(chain: Chain, queue: number): boolean | void {
+    if (this.busy) return BUSY;
     const bytes = new Uint8Array(chain.readable);
     chain.reader.read(bytes);
     if (queue === this.#control) return this.#command(chain, bytes);
