@@ -16,8 +16,8 @@ import { type Clock, coarseClock } from "./clock.ts";
 import { formatMac } from "./mac_address.ts";
 import { Learned, MacTable } from "./mac_table.ts";
 import { Count, Drop } from "./port_counters.ts";
-import { type PortHost, SwitchPort } from "./switch_port.ts";
-import type { SwitchOptions, SwitchPortOptions } from "./switch_options.ts";
+import { Port, type PortHost } from "./switch_port.ts";
+import type { SwitchOptions, SwitchPort, SwitchPortOptions } from "./switch_options.ts";
 import { Turn } from "./turn.ts";
 import {
   hasInnerTag,
@@ -29,12 +29,11 @@ import {
 } from "./vlan_tag.ts";
 
 export type { Clock } from "./clock.ts";
-export type { MacAddress } from "./mac_address.ts";
-export { SwitchPort } from "./switch_port.ts";
 export type {
   DropReason,
   FloodLimit,
   SwitchOptions,
+  SwitchPort,
   SwitchPortCounters,
   SwitchPortOptions,
   Trunk,
@@ -102,14 +101,14 @@ export class Switch {
   /** Addresses that belong to one port. */
   readonly #locks: MacTable;
   /** By index; null where there is none. */
-  readonly #ports: (SwitchPort | null)[] = [];
+  readonly #ports: (Port | null)[] = [];
   /** How many ports had each index. */
   readonly #lives: number[] = [];
   /** The ports that there are. */
-  #open: readonly SwitchPort[] = [];
+  #open: readonly Port[] = [];
   readonly #maxPorts: number;
   /** To whom the frame in hand goes; made shorter only when a port goes, since that costs an allocation. */
-  #targets: SwitchPort[] = [];
+  #targets: Port[] = [];
   readonly #turn: Turn = new Turn((frame, number) => this.#handle(frame, number));
   readonly #host: PortHost = {
     enter: (frame, port) => this.#enter(frame, port),
@@ -155,7 +154,7 @@ export class Switch {
         `A switch has ${this.#maxPorts} ports at most: close one, or raise maxPorts`,
       );
     }
-    const port = new SwitchPort(this.#host, index, options);
+    const port = new Port(this.#host, index, options);
     const { lock } = port;
     if (lock !== null) {
       const other = this.#locks.find(lock.high, lock.low, 0, 0);
@@ -185,7 +184,7 @@ export class Switch {
     this.#turn.clear();
   }
 
-  #remove(port: SwitchPort): void {
+  #remove(port: Port): void {
     const { index } = port;
     this.#table.forgetPort(index);
     this.#locks.forgetPort(index);
@@ -196,7 +195,7 @@ export class Switch {
     this.#open = this.#ports.filter((each) => each !== null);
   }
 
-  #enter(frame: Frame, port: SwitchPort): void {
+  #enter(frame: Frame, port: Port): void {
     const { counts } = port;
     counts[Count.framesIn]!++;
     counts[Count.bytesIn]! += frame.length;
@@ -221,7 +220,7 @@ export class Switch {
   }
 
   /** @returns The counter of the reason why the frame went nowhere; -1 if it was sent. */
-  #forward(frame: Frame, from: SwitchPort): number {
+  #forward(frame: Frame, from: Port): number {
     if (frame.length < ETHERNET_HEADER_SIZE) return Drop.short;
     const { view } = frame;
     const toHigh = view.getUint32(0) >>> 8;
@@ -248,19 +247,19 @@ export class Switch {
     return -1;
   }
 
-  #maySend(from: SwitchPort, high: number, low: number): boolean {
+  #maySend(from: Port, high: number, low: number): boolean {
     const { lock } = from;
     if (lock !== null) return lock.high === high && lock.low === low;
     return this.#locks.size === 0 || this.#locks.find(high, low, 0, 0) < 0;
   }
 
-  #learn(from: SwitchPort, high: number, low: number, vlan: number, now: number): void {
+  #learn(from: Port, high: number, low: number, vlan: number, now: number): void {
     const learned = this.#table.learn(high, low, vlan, from.index, from.maxStations, now);
     if (learned === Learned.moved) from.counts[Count.moves]!++;
     else if (learned === Learned.refused) from.counts[Count.unlearned]!++;
   }
 
-  #flood(frame: Frame, from: SwitchPort, vlan: number, now: number): number {
+  #flood(frame: Frame, from: Port, vlan: number, now: number): number {
     from.counts[Count.flooded]!++;
     if (!from.bucket.take(now)) return Drop.flood;
     // Whoever gets the frame may add and remove ports.
@@ -278,7 +277,7 @@ export class Switch {
   }
 
   /** Sends a frame by a port, with or without a tag as the port wants it. The frame stays as it is. */
-  #send(frame: Frame, to: SwitchPort, vlan: number): void {
+  #send(frame: Frame, to: Port, vlan: number): void {
     if (to.maxMtu < 65_535 && packetSize(frame) > to.maxMtu) {
       to.counts[Drop.long]!++;
       return;
@@ -310,7 +309,7 @@ export class Switch {
     }
   }
 
-  #give(frame: Frame, to: SwitchPort): void {
+  #give(frame: Frame, to: Port): void {
     try {
       to.emit(frame);
     } catch (error) {
@@ -322,7 +321,7 @@ export class Switch {
 }
 
 /** Whether frames of a VLAN go from one port to another. */
-function mayReach(from: SwitchPort, to: SwitchPort, vlan: number): boolean {
+function mayReach(from: Port, to: Port, vlan: number): boolean {
   return from !== to && !(from.isolated && to.isolated) && to.vlans.has(vlan);
 }
 

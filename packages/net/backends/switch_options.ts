@@ -1,6 +1,7 @@
+import type { Frame } from "../frame.ts";
 import type { FrameTap } from "../options.ts";
+import type { NetBackend } from "../sink.ts";
 import type { Clock } from "./clock.ts";
-import type { SwitchPort } from "./switch_port.ts";
 
 /** Options of a `Switch`; all have defaults. */
 export interface SwitchOptions {
@@ -109,4 +110,44 @@ export interface SwitchPortCounters {
   readonly unlearned: number;
   /** Frames dropped, by reason; those that never came in or never left by this port. */
   readonly drops: Readonly<Record<DropReason, number>>;
+}
+
+/**
+ * A port of a `Switch`: the back end of a network device, or, with `listen` and `send`, a place for a program of the host on
+ * the network.
+ */
+export interface SwitchPort extends NetBackend {
+  /** For people, captures and counters. */
+  readonly name: string;
+  /** Its number in the switch. That of a closed port is used again. */
+  readonly index: number;
+  /** Whether it reaches only ports that are not isolated. */
+  readonly isolated: boolean;
+  /** Largest packet that leaves by this port. */
+  readonly maxMtu: number;
+  /** Whether the cable leads somewhere: the port is up, and was not closed. */
+  readonly linkUp: boolean;
+  /** Told when `linkUp` changed. A device behind the port takes it. */
+  onLinkChange: (() => void) | null;
+  /** Sees each frame that the device behind the port sent or received. */
+  tap: FrameTap | null;
+  /** Whether the port is up. A port that is down passes no frames, and forgets who was behind it. */
+  up: boolean;
+  /** Whether it was closed. */
+  readonly closed: boolean;
+  /** What was counted until now. */
+  readonly counters: SwitchPortCounters;
+  /**
+   * Puts a program of the host behind the port, in place of a device: `onFrame` gets the frames that leave by it. A frame is
+   * valid during the call, and must not be changed. The program sends by `send`, at any time.
+   *
+   * @param offloads Which unfinished frames it takes, of `Offload`; none unless given.
+   */
+  listen(onFrame: (frame: Frame) => void, offloads?: number): void;
+  /** Plugs another back end in, such as a tap or a stream: the way out of the switch. The port is up while its link is. */
+  plug(backend: NetBackend): void;
+  /** Sends a frame into the switch, as a device behind the port does; `deliver` by another name. */
+  send(frame: Frame): void;
+  /** Takes the port out of the switch. The device behind it sees its link go down. */
+  close(): void;
 }
