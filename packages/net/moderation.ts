@@ -26,7 +26,7 @@ export class Moderator {
     this.#due = new Uint8Array(counters.length);
     this.#packets = new Uint32Array(counters.length);
     const published = () => this.#published();
-    // Flushes are microtasks too, and may have been asked for after this one.
+    // Behind every flush of this turn, of which one may be a microtask that was asked for after this one.
     this.#publishedLater = () => queueMicrotask(published);
   }
 

@@ -144,7 +144,7 @@ export class BufferFiller {
     for (let i = 0; i < count; i++) {
       const chain = chains[i]!;
       frame.copyTo(chain.writer, chain.writer.remaining);
-      // Published with the others of this turn, so the driver sees all of them or none (5.1.9.4.1).
+      // Published later and together, so the driver sees all of them or none (5.1.9.4.1).
       this.#host.complete(queue, chain);
     }
   }

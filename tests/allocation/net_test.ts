@@ -149,8 +149,6 @@ class Rig {
     if (!late) this.#offer();
     this.#send();
     if (late) this.#offer();
-    // What the device does in a microtask.
-    this.receiver.receive.device.flush();
     let frames = 0;
     const { driver } = this.receiver.receive;
     for (let token = driver.take(); token >= 0; token = driver.take()) frames++;

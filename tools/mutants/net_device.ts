@@ -271,14 +271,6 @@ export const NET_DEVICE: readonly MutatedFile[] = [
           "this.#coalescing.forget(queue);",
         ]],
       },
-      {
-        name: "net-moderation-early",
-        about: "packets are counted before they are published",
-        edits: [[
-          "this.#publishedLater = () => queueMicrotask(published);",
-          "this.#publishedLater = published;",
-        ]],
-      },
     ],
   },
   {
