@@ -38,8 +38,9 @@ const SYMBOLS = {
   close: { parameters: ["i32"], result: "i32" },
   ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
   ioctlValue: { name: "ioctl", parameters: ["i32", "u64", "u64"], result: "i32" },
-  readv: { parameters: ["i32", "buffer", "i32"], result: "isize" },
-  write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  // Counts are far below 2^31, and an isize would be a bigint.
+  readv: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  write: { parameters: ["i32", "buffer", "usize"], result: "i32" },
   poll: { parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
   eventfd: { parameters: ["u32", "i32"], result: "i32" },
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
@@ -180,7 +181,7 @@ export class TapSystem {
   /** Reads a frame with its header. @returns Bytes of both, or one of `TapRead`. */
   read(): number {
     for (;;) {
-      const count = Number(this.#library.symbols.readv(this.#tap, this.#vectors, 2));
+      const count = this.#library.symbols.readv(this.#tap, this.#vectors, 2);
       if (count >= 0) return count;
       const code = this.#errno.getInt32();
       if (code === EAGAIN) return TapRead.empty;
@@ -190,12 +191,10 @@ export class TapSystem {
 
   /** Writes a frame that stands behind its header. @returns One of `TapWrite`. */
   write(bytes: Uint8Array, length: number): number {
-    const written = this.#library.symbols.write(
-      this.#tap,
-      bytes as Uint8Array<ArrayBuffer>,
-      BigInt(length),
-    );
-    if (Number(written) >= 0) return TapWrite.done;
+    const { write } = this.#library.symbols;
+    // A number does as well as a bigint, though the types do not say so.
+    const written = write(this.#tap, bytes as Uint8Array<ArrayBuffer>, length as unknown as bigint);
+    if (written >= 0) return TapWrite.done;
     switch (this.#errno.getInt32()) {
       case EAGAIN:
       case EINTR:
