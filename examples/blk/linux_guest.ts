@@ -5,6 +5,7 @@ import { COMMAND_LINE, Guest } from "../guest/guest.ts";
 import { terminalInput } from "../guest/terminal.ts";
 import { type BootFiles, bootFiles, readUserFile } from "../shared/boot_files.ts";
 import { Checks, type Outcome, type Progress, RunError } from "../shared/run.ts";
+import { serveInspector } from "../shared/inspect/serve.ts";
 import { type Attached, seatName } from "../shared/seat.ts";
 import { attachDisk } from "./attach.ts";
 import { type Figures, readFigures } from "./figures.ts";
@@ -52,11 +53,19 @@ export async function runLinux(
     return true;
   }
   progress.step(`booting Linux in v86, disk on ${seatName(options)}`);
+  await using inspection = new AsyncDisposableStack();
   const start = performance.now();
   const guest = await Guest.boot({ kernel, initrd, attach });
   const bootMs = performance.now() - start;
   progress.step(`Linux takes commands after ${(bootMs / 1000).toFixed(1)} s`);
   const { device, errors } = attached!;
+  if (options.inspect) {
+    const { memory } = guest.machine;
+    const queueNames = device.queueSizes.map((_, i) => `requests ${i}`);
+    const server = await serveInspector([{ name: "Disk", device, memory, queueNames }]);
+    inspection.use(server);
+    progress.step(`its rings are at ${server.address}`);
+  }
   const checks = new Checks();
   try {
     await work(guest, options, image, checks, progress);

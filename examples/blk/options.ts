@@ -8,6 +8,8 @@ export interface Options extends CommonOptions {
   readonly format: boolean;
   readonly readonly: boolean;
   readonly shell: boolean;
+  /** Shows the rings on a page of this machine's. */
+  readonly inspect: boolean;
   /** Megabytes that the guest writes and reads back. */
   readonly megabytes: number;
   readonly kernel: string | null;
@@ -28,6 +30,7 @@ ${COMMON_HELP.first}
   --readonly              give the guest a disk that it cannot write; needs --image
   --megabytes N           how much the guest writes and reads back, 1 to 512 (default 8)
   --shell                 afterwards, the guest's shell on this terminal; "exit" leaves it
+  --inspect               what the rings do, live, on a page of this machine's; its address is printed
   --kernel FILE           a kernel of your own: an i386 bzImage
   --initrd FILE           an initial RAM disk of your own, for --kernel; needs --shell
 ${COMMON_HELP.last}
@@ -43,7 +46,7 @@ export function readOptions(args: string[]): Options | null {
   const given = new Arguments(
     args,
     ["queues", "image", "megabytes", "kernel", "initrd"],
-    ["format", "readonly", "shell"],
+    ["format", "readonly", "shell", "inspect"],
   );
   if (given.flag("help")) return null;
   const options: Options = {
@@ -53,6 +56,7 @@ export function readOptions(args: string[]): Options | null {
     format: given.flag("format"),
     readonly: given.flag("readonly"),
     shell: given.flag("shell"),
+    inspect: given.flag("inspect"),
     megabytes: given.number("megabytes", 8, 1, 512),
     kernel: given.text("kernel"),
     initrd: given.text("initrd"),
@@ -71,9 +75,10 @@ function findClash(options: Options): string | null {
     return "--format needs --image: the example's own image is always formatted";
   }
   if (
-    options.guest === "ts" && (options.shell || options.kernel !== null || options.initrd !== null)
+    options.guest === "ts" &&
+    (options.shell || options.inspect || options.kernel !== null || options.initrd !== null)
   ) {
-    return "--shell, --kernel and --initrd are for --guest linux";
+    return "--shell, --inspect, --kernel and --initrd are for --guest linux";
   }
   if (options.initrd !== null && !options.shell) {
     return "--initrd needs --shell: only the example's own initial RAM disk takes its commands";
