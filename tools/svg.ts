@@ -47,7 +47,7 @@ export interface Picture {
 
 const WIDTH = 840;
 const MARGIN = 24;
-const LABELS = 250;
+const LABELS = 290;
 const TEXTS = 190;
 const BAR = 22;
 const CURVES = 220;
