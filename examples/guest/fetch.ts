@@ -284,3 +284,19 @@ export async function fetchEthtool(options: FetchOptions = {}): Promise<ProgramF
   });
   return new Map([...files].map(([path, bytes]) => [`/${path}`, bytes]));
 }
+
+/**
+ * iPXE with all its drivers, in the form that boot loaders take for a kernel: from the cache, or from Debian.
+ *
+ * @throws {FetchError} If it cannot be had; the message is one sentence for the user.
+ */
+export async function fetchIpxe(options: FetchOptions = {}): Promise<Uint8Array> {
+  const { files } = await cached("ipxe", "ipxe 1", options, async (apt, debs) => {
+    const [deb] = await apt.download(["ipxe"], debs);
+    const name = "ipxe.lkrn";
+    const found = await readDeb(deb!, (path) => path.endsWith(`/${name}`));
+    const files = new Map([...found.values()].map((bytes) => [name, bytes]));
+    return { facts: {}, files: new Map([[name, need(files, name, "ipxe")]]) };
+  });
+  return files.get("ipxe.lkrn")!;
+}

@@ -12,8 +12,10 @@ export interface GrubDiskOptions {
   readonly grub: ReadonlyMap<string, Uint8Array>;
   /** Kernel, as a bzImage. */
   readonly kernel: Uint8Array;
-  /** Initial RAM disk. */
-  readonly initrd: Uint8Array;
+  /** Initial RAM disk; none unless given. */
+  readonly initrd?: Uint8Array;
+  /** Whether the kernel is to be entered at its 16-bit code, as what is no Linux but looks like one; no unless given. */
+  readonly realMode?: boolean;
   /** Kernel command line. */
   readonly commandLine: string;
   /** Bytes of the disk; 64 MiB unless given. */
@@ -42,7 +44,16 @@ const MODULE_ELF = 0;
 const MODULE_PREFIX = 3;
 const MODULE_INFO_SIZE = 12;
 
-const MODULES = ["biosdisk", "part_msdos", "fat", "linux", "serial", "terminal", "normal"];
+const MODULES = [
+  "biosdisk",
+  "part_msdos",
+  "fat",
+  "linux",
+  "linux16",
+  "serial",
+  "terminal",
+  "normal",
+];
 
 const SHT_PROGBITS = 1;
 const SHF_ALLOC = 2;
@@ -168,8 +179,8 @@ export function buildGrubDisk(options: GrubDiskOptions): Uint8Array {
     "terminal_output serial",
     "set timeout=0",
     'menuentry "Linux" {',
-    `  linux /vmlinuz ${options.commandLine}`,
-    "  initrd /initrd.img",
+    `  ${options.realMode ? "linux16" : "linux"} /vmlinuz ${options.commandLine}`,
+    ...(options.initrd === undefined ? [] : ["  initrd /initrd.img"]),
     "}",
     "",
   ].join("\n");
@@ -178,7 +189,7 @@ export function buildGrubDisk(options: GrubDiskOptions): Uint8Array {
     [
       { name: "GRUB.CFG", bytes: new TextEncoder().encode(configuration) },
       { name: "VMLINUZ", bytes: options.kernel },
-      { name: "INITRD.IMG", bytes: options.initrd },
+      ...(options.initrd === undefined ? [] : [{ name: "INITRD.IMG", bytes: options.initrd }]),
     ],
     PARTITION_START,
   );

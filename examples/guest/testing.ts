@@ -5,6 +5,7 @@ import {
   fetchEthtool,
   fetchFirmware,
   fetchGuest,
+  fetchIpxe,
   type FirmwareFiles,
   type GuestFiles,
   type ProgramFiles,
@@ -29,6 +30,7 @@ async function probe<T>(fetch: () => Promise<T>): Promise<T | null> {
 let files: Promise<GuestFiles | null> | undefined;
 let firmware: Promise<FirmwareFiles | null> | undefined;
 let ethtool: Promise<ProgramFiles | null> | undefined;
+let ipxe: Promise<Uint8Array | null> | undefined;
 let booted: Promise<V86MachineState> | undefined;
 
 /** Kernel, modules and busybox; null where they cannot be had. */
@@ -44,6 +46,11 @@ export function firmwareFiles(): Promise<FirmwareFiles | null> {
 /** ethtool for the guest; null where it cannot be had. */
 export function ethtoolFiles(): Promise<ProgramFiles | null> {
   return ethtool ??= probe(fetchEthtool);
+}
+
+/** iPXE; null where it cannot be had. */
+export function ipxeFile(): Promise<Uint8Array | null> {
+  return ipxe ??= probe(fetchIpxe);
 }
 
 /** Boots a guest from the beginning. */
