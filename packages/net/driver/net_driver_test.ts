@@ -2,12 +2,13 @@ import { VIRTIO_F_EVENT_IDX, VIRTIO_F_VERSION_1 } from "@virtio/device";
 import { DriverError } from "@virtio/device/driver";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as net from "../constants.ts";
+import { NetDevice } from "../device.ts";
 import { Frame } from "../frame.ts";
 import { BUILT } from "../settings.ts";
 import { verifyChecksum } from "../offload/checksum.ts";
 import { FrameLayout } from "../offload/parse.ts";
 import { buildFrame, pattern, viewOf } from "../offload/testing.ts";
-import { plainFrame, turns } from "../testing.ts";
+import { plainFrame, SpyBackend, turns } from "../testing.ts";
 import { NetControlError } from "./control_queue.ts";
 import { openRig, PuppetDevice, RIG_MEMORY } from "./testing.ts";
 
@@ -15,10 +16,10 @@ const COMMANDS = net.VIRTIO_NET_F_MAC | net.VIRTIO_NET_F_CTRL_VQ | net.VIRTIO_NE
   net.VIRTIO_NET_F_CTRL_MAC_ADDR;
 
 Deno.test("frames of all sizes arrive as they were sent, and the memory is given back", async () => {
-  const { device, driver, dma } = await openRig(new PuppetDevice(0n, () => {}, { size: 32 }));
-  const frames = [14, 60, 1514, 2036, 2037, 4084, 4085, 9000, 65_557].map((length) =>
-    plainFrame(length, length)
-  );
+  const device = new PuppetDevice(0n, () => {}, { size: 32 });
+  const { driver, dma } = await openRig(device, { timeout: 1000 });
+  const sizes = [14, 60, 1514, 2036, 2037, 4084, 4085, 9000, 65_557];
+  const frames = [0, 1, 2].flatMap((seed) => sizes.map((length) => plainFrame(length, seed)));
   for (const frame of frames) {
     while (!driver.sendBytes(frame)) await driver.ready();
     await turns();
@@ -141,7 +142,8 @@ Deno.test("commands are executed one after the other; one that fails does not hu
 
 Deno.test("buffers go back to the device in batches", async () => {
   const device = new PuppetDevice(net.VIRTIO_NET_F_MRG_RXBUF, () => {}, { size: 64 });
-  const { driver, transport, got } = await openRig(device);
+  // Without event index the device wants every kick.
+  const { driver, transport, got } = await openRig(device, { core: VIRTIO_F_VERSION_1 });
   const before = transport.kicks;
   for (let i = 0; i < 60; i++) device.receive(plainFrame(60, i));
   await turns();
@@ -319,5 +321,44 @@ Deno.test("finished frames: checksums are whole, and nothing is longer than its 
     const view = viewOf(frame);
     assert(verifyChecksum(view, new FrameLayout().parse(view, frame.length)));
   }
+  await driver.close();
+});
+
+Deno.test("frames that come while the driver asks for interrupts are not left lying", async () => {
+  const backend = new SpyBackend();
+  const device = new NetDevice({ backend, mac: "02:00:00:00:00:01" });
+  for (const core of [VIRTIO_F_VERSION_1, VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX]) {
+    const { driver, got } = await openRig(device, { core, receiveBuffers: 8 });
+    // Most wait in the device, which has them in the buffers as soon as it is kicked.
+    for (let i = 0; i < 50; i++) backend.give(plainFrame(60, i));
+    await turns(20);
+    assertEquals(got.length, 50);
+    await driver.close();
+  }
+});
+
+Deno.test("room that comes while the driver asks for interrupts is seen", async () => {
+  const device = new PuppetDevice(0n, () => {}, { size: 32 });
+  const { driver, transport, memory } = await openRig(device, { core: VIRTIO_F_VERSION_1 });
+  device.busy = true;
+  let sent = 0;
+  while (driver.sendBytes(plainFrame(60, sent))) sent++;
+  await turns();
+  const queue = driver.transmitQueues[0]!;
+  const ask = queue.enableInterrupts.bind(queue);
+  const { deviceArea } = transport.configs.get(1)!;
+  queue.enableInterrupts = () => {
+    // A device on another processor uses all of them right now, when it does not have to interrupt.
+    for (let i = 0; i < sent; i++) {
+      memory.writeU32(deviceArea + 4 + 8 * i, i);
+      memory.writeU32(deviceArea + 8 + 8 * i, 0);
+    }
+    memory.writeU16(deviceArea + 2, sent);
+    return ask();
+  };
+  let ready = false;
+  void driver.ready().then(() => ready = true);
+  await turns();
+  assert(ready);
   await driver.close();
 });
