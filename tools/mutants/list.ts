@@ -10,6 +10,7 @@ import type { MutatedFile, PlacedMutant } from "./mutant.ts";
 import { NET_BACKENDS } from "./net_backends.ts";
 import { NET_CONTROL } from "./net_control.ts";
 import { NET_DEVICE } from "./net_device.ts";
+import { NET_DRIVER } from "./net_driver.ts";
 import { NET_OFFLOAD } from "./net_offload.ts";
 import { PACKED_QUEUE } from "./packed_queue.ts";
 import { PCI } from "./pci.ts";
@@ -33,6 +34,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   NET_BACKENDS,
   NET_CONTROL,
   NET_DEVICE,
+  NET_DRIVER,
 ];
 
 /** All mutants, in the order in which they are tried. */
