@@ -86,67 +86,75 @@ export class BufferFiller {
     // Somebody else may have had it before.
     frame.rewind();
     const need = this.#headerSize + frame.length;
-    const chains = this.#chains;
-    let count = 0;
-    let room = 0;
-    let slots = 0;
-    do {
-      const chain = this.#host.take(queue);
-      if (chain === null) {
-        this.#giveBack(queue, count);
-        if (count === 0) return Placed.empty;
-        // No driver can ever give more than all entries.
-        return slots < size ? Placed.short : Placed.never;
-      }
-      if (count === chains.length) chains.push(chain);
-      else chains[count] = chain;
-      count++;
-      slots += chain.slots;
-      room += chain.writable;
-      if (chain.writable < this.#headerSize) {
-        this.#host.fail(
-          new VirtqueueError(
-            "5.1.9.3.1",
-            `A receive buffer has ${chain.writable} device-writable bytes: too few for a header of ${this.#headerSize}`,
-          ),
-        );
-        return Placed.never;
-      }
-      if (room < need && !this.#mergeable) {
-        this.#giveBack(queue, count);
-        return Placed.never;
-      }
-    } while (room < need);
-    this.#fill(frame, queue, count, offloads, stats);
+    const first = this.#host.take(queue);
+    if (first === null) return Placed.empty;
+    if (first.writable < need) return this.#placeInto(first, frame, queue, size, offloads, stats);
+    // Most often there is room in one.
+    const flags = flagsFor(frame, offloads);
+    this.#writeHeader(first.writer, frame, flags, 1);
+    frame.copyTo(first.writer, frame.length);
+    this.#host.complete(queue, first);
+    tally(frame, flags, 1, stats);
     return Placed.done;
   }
 
-  #giveBack(queue: number, count: number): void {
+  /** The first buffer has not room for all. */
+  #placeInto(
+    first: Chain,
+    frame: Frame,
+    queue: number,
+    size: number,
+    offloads: number,
+    stats: ReceiveStats,
+  ): number {
+    const need = this.#headerSize + frame.length;
     const chains = this.#chains;
-    for (let i = count - 1; i >= 0; i--) this.#host.untake(queue, chains[i]!);
-  }
-
-  #fill(frame: Frame, queue: number, count: number, offloads: number, stats: ReceiveStats): void {
-    const chains = this.#chains;
-    const flags = (offloads & Offload.csum) === 0
-      ? 0
-      : frame.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
-    this.#writeHeader(chains[0]!.writer, frame, flags, count);
-    stats.frames++;
-    stats.bytes += frame.length;
-    stats.buffers += count;
-    if ((flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0) stats.needsChecksum++;
-    else if (flags !== 0) stats.valid++;
-    if (frame.gsoType !== VIRTIO_NET_HDR_GSO_NONE) {
-      stats.gsoFrames++;
-      stats.gsoBytes += frame.length;
+    let taken = 0;
+    let room = 0;
+    let slots = 0;
+    for (let chain: Chain | null = first;; chain = this.#host.take(queue)) {
+      if (chain === null) {
+        this.#giveBack(queue, taken);
+        // No driver can ever give more than all entries.
+        return slots < size ? Placed.short : Placed.never;
+      }
+      if (taken === chains.length) chains.push(chain);
+      else chains[taken] = chain;
+      taken++;
+      slots += chain.slots;
+      room += chain.writable;
+      if (chain.writable < this.#headerSize) return this.#tooSmall(chain);
+      if (room >= need) break;
+      if (!this.#mergeable) {
+        this.#giveBack(queue, taken);
+        return Placed.never;
+      }
     }
-    for (let i = 0; i < count; i++) {
+    const flags = flagsFor(frame, offloads);
+    this.#writeHeader(first.writer, frame, flags, taken);
+    for (let i = 0; i < taken; i++) {
       const chain = chains[i]!;
       frame.copyTo(chain.writer, chain.writer.remaining);
       // Published later and together, so the driver sees all of them or none (5.1.9.4.1).
       this.#host.complete(queue, chain);
     }
+    tally(frame, flags, taken, stats);
+    return Placed.done;
+  }
+
+  #tooSmall(chain: Chain): number {
+    this.#host.fail(
+      new VirtqueueError(
+        "5.1.9.3.1",
+        `A receive buffer has ${chain.writable} device-writable bytes: too few for a header of ${this.#headerSize}`,
+      ),
+    );
+    return Placed.never;
+  }
+
+  #giveBack(queue: number, count: number): void {
+    const chains = this.#chains;
+    for (let i = count - 1; i >= 0; i--) this.#host.untake(queue, chains[i]!);
   }
 
   #writeHeader(writer: ChainWriter, frame: Frame, flags: number, count: number): void {
@@ -171,5 +179,24 @@ export class BufferFiller {
     const { length } = writer;
     writer.region!.copyFrom(writer.offset, this.#header, 0, length);
     writer.writeFrom(this.#header, length, this.#headerSize - length);
+  }
+}
+
+/** `flags` of a received frame. */
+function flagsFor(frame: Frame, offloads: number): number {
+  return (offloads & Offload.csum) === 0
+    ? 0
+    : frame.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
+}
+
+function tally(frame: Frame, flags: number, buffers: number, stats: ReceiveStats): void {
+  stats.frames++;
+  stats.bytes += frame.length;
+  stats.buffers += buffers;
+  if ((flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0) stats.needsChecksum++;
+  else if (flags !== 0) stats.valid++;
+  if (frame.gsoType !== VIRTIO_NET_HDR_GSO_NONE) {
+    stats.gsoFrames++;
+    stats.gsoBytes += frame.length;
   }
 }

@@ -67,9 +67,14 @@ export const NET_DEVICE: readonly MutatedFile[] = [
     file: "packages/net/receive.ts",
     mutants: [
       {
+        name: "net-receive-one-short",
+        about: "a buffer that lacks a byte is taken for one with room for all",
+        edits: [["if (first.writable < need) return", "if (first.writable + 1 < need) return"]],
+      },
+      {
         name: "net-receive-no-merge-cut",
         about: "without MRG_RXBUF a frame goes over into the next buffer",
-        edits: [["if (room < need && !this.#mergeable) {", "if (false) {"]],
+        edits: [["if (!this.#mergeable) {", "if (room < 0) {"]],
       },
       {
         name: "net-receive-merge-always",
@@ -83,8 +88,8 @@ export const NET_DEVICE: readonly MutatedFile[] = [
         name: "net-receive-kept-buffers",
         about: "the buffers that were too few for a frame are not given back",
         edits: [[
-          "        this.#giveBack(queue, count);\n        if (count === 0) return Placed.empty;",
-          "        if (count === 0) return Placed.empty;",
+          "        this.#giveBack(queue, taken);\n        // No driver",
+          "        // No driver",
         ]],
       },
       {
@@ -98,7 +103,10 @@ export const NET_DEVICE: readonly MutatedFile[] = [
       {
         name: "net-receive-tiny-buffer",
         about: "a buffer without room for a header is used",
-        edits: [["if (chain.writable < this.#headerSize) {", "if (chain.writable < 1) {"]],
+        edits: [[
+          "if (chain.writable < this.#headerSize) return",
+          "if (chain.writable < 1) return",
+        ]],
       },
       {
         name: "net-receive-num-buffers",
@@ -108,7 +116,10 @@ export const NET_DEVICE: readonly MutatedFile[] = [
       {
         name: "net-receive-flags-unasked",
         about: "a driver without GUEST_CSUM is told of checksums",
-        edits: [["(offloads & Offload.csum) === 0\n      ? 0", "offloads < 0\n      ? 0"]],
+        edits: [[
+          "return (offloads & Offload.csum) === 0\n    ? 0",
+          "return offloads < 0\n    ? 0",
+        ]],
       },
       {
         name: "net-receive-unknown-flags",
