@@ -473,7 +473,7 @@ export const DEVICE: readonly MutatedFile[] = [
       {
         name: "server-late-unpublished",
         about: "late completions are not published",
-        edits: [["queueMicrotask(this.#flushLater);", ""]],
+        edits: [["publishSoon(this.#flushLater);", ""]],
       },
     ],
   },
