@@ -215,6 +215,37 @@ async function queues(from: Side, to: Side): Promise<void> {
   assert(from.driver.sendBytes(bytes));
   await until("a frame in the first queue", () => to.got.length === 2);
   await to.driver.control.setQueuePairs(2);
+  if (to.driver.session.has(net.VIRTIO_NET_F_RSS)) await scaling(from, to);
+}
+
+/** Frames of many flows are spread over the pairs, each with its hash. */
+async function scaling(from: Side, to: Side): Promise<void> {
+  const { driver } = to;
+  const key = Uint8Array.from({ length: 40 }, (_, i) => i * 7 + 1);
+  await driver.control.setRss({ table: [0, 1], types: driver.info.hashTypes, key });
+  const hashes = new Map<number, number>();
+  let frames = 0;
+  const { onFrame } = driver;
+  driver.onFrame = (frame, queue) => {
+    frames++;
+    if (!driver.session.has(net.VIRTIO_NET_F_HASH_REPORT)) return;
+    assertEquals(queue.hashReport, 3, "UDP over IPv4");
+    // The last bit of the hash chose the queue.
+    assertEquals(queue.hashValue & 1, queue.index >> 1);
+    const port = frame.view.getUint16(34);
+    assertEquals(hashes.get(port) ?? queue.hashValue, queue.hashValue);
+    hashes.set(port, queue.hashValue);
+  };
+  const before = driver.receiveQueues.map(({ counters }) => counters.frames);
+  const flows = { ip: 4, transport: "udp", to: address(to), from: address(from) } as const;
+  for (let sent = 0; sent < 40; sent++) {
+    const bytes = buildFrame({ ...flows, sourcePort: 1000 + sent % 20 });
+    while (!from.driver.sendBytes(bytes)) await from.driver.ready();
+  }
+  await until("40 frames", () => frames === 40);
+  driver.receiveQueues.forEach(({ counters }, pair) => assert(counters.frames > before[pair]!));
+  driver.onFrame = onFrame;
+  await driver.control.setQueuePairs(2);
 }
 
 /** The cable is pulled and plugged in again. */
