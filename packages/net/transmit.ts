@@ -19,10 +19,15 @@ import { FrameLayout } from "./offload/parse.ts";
 import { hostOffloads } from "./settings.ts";
 import type { TransmitStats } from "./stats.ts";
 
-/** Flags that ask for something, or that may not be there. All others are ignored (5.1.9.2.2). */
-const MEANT = VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM;
-/** As a constant of this module, which the compiler knows. */
-const CSUM_OFFSET = NetHeaderOffset.csum_offset;
+/**
+ * In `flags` and `gso_type` together: what asks for something, or may not be there. All other flags are ignored (5.1.9.2.2),
+ * and ECN alone asks for nothing.
+ */
+const MEANT = VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM |
+  (0xff & ~VIRTIO_NET_HDR_GSO_ECN) << 8;
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const SHORTEST = ETHERNET_HEADER_SIZE;
+const LONGEST = MAX_FRAME_SIZE;
 
 /**
  * Makes frames of what the driver puts into transmit queues (virtio 1.4, 5.1.9.2), however it cut them into descriptors.
@@ -59,46 +64,42 @@ export class Transmitter {
   read(chain: Chain, stats: TransmitStats): boolean {
     const { reader } = chain;
     const headerSize = this.#headerSize;
-    if (chain.readable < headerSize) {
-      throw new VirtqueueError(
-        "5.1.9.2",
-        `A frame to be sent has ${chain.readable} bytes: too few for its header of ${headerSize}`,
-      );
-    }
+    if (chain.readable < headerSize) throw noHeader(chain.readable, headerSize);
     const at = reader.struct(headerSize);
     const { view } = reader;
-    // Three words, each read once: little endian, as the fields are.
-    const first = view.getUint32(at, true);
-    const second = view.getUint32(at + 4, true);
-    const csumOffset = view.getUint16(at + CSUM_OFFSET, true);
-    const flags = first & 0xff;
-    const gsoType = (first >>> 8) & 0xff;
+    // Each field is read once. Most frames ask for nothing, and then no other counts.
+    const asked = view.getUint16(at, true);
     const length = reader.remaining;
-    if (length < ETHERNET_HEADER_SIZE || length > MAX_FRAME_SIZE) {
+    if (length < SHORTEST || length > LONGEST) {
       return this.#malformed(stats, `A frame of ${length} bytes is none`);
     }
     const frame = this.frame.fromChain(reader);
-    if ((flags & MEANT) !== 0 || (gsoType & ~VIRTIO_NET_HDR_GSO_ECN) !== VIRTIO_NET_HDR_GSO_NONE) {
-      frame.flags = flags;
-      frame.gsoType = gsoType;
-      frame.headerLength = first >>> 16;
-      frame.gsoSize = second & 0xffff;
-      frame.csumStart = second >>> 16;
-      frame.csumOffset = csumOffset;
-      const layout = this.#layout.parse(frame.view, frame.headLength, length);
-      const reason = checkHeader(frame, layout, this.#allowed);
-      if (reason !== null) return this.#malformed(stats, reason);
-    }
-    if (
-      this.#mtu !== 0 && length > this.#mtu + ETHERNET_HEADER_SIZE &&
-      frame.gsoType === VIRTIO_NET_HDR_GSO_NONE && length > this.#mtu + ethernetSize(frame)
-    ) {
-      stats.tooLong++;
-      this.reason = `A frame of ${length} bytes is too long for an MTU of ${this.#mtu}`;
-      this.clause = "5.1.4.2";
-      return false;
-    }
-    return true;
+    if ((asked & MEANT) !== 0 && !this.#check(asked, view, at, stats)) return false;
+    return this.#mtu === 0 || length <= this.#mtu + SHORTEST || this.#fits(frame, stats);
+  }
+
+  /** The frame asks for something: is it allowed, and can it be done? */
+  #check(asked: number, view: DataView, at: number, stats: TransmitStats): boolean {
+    const { frame } = this;
+    frame.flags = asked & 0xff;
+    frame.gsoType = asked >>> 8;
+    frame.headerLength = view.getUint16(at + NetHeaderOffset.hdr_len, true);
+    frame.gsoSize = view.getUint16(at + NetHeaderOffset.gso_size, true);
+    frame.csumStart = view.getUint16(at + NetHeaderOffset.csum_start, true);
+    frame.csumOffset = view.getUint16(at + NetHeaderOffset.csum_offset, true);
+    const layout = this.#layout.parse(frame.view, frame.headLength, frame.length);
+    const reason = checkHeader(frame, layout, this.#allowed);
+    return reason === null || this.#malformed(stats, reason);
+  }
+
+  /** The frame is longer than the MTU and an Ethernet header: it may have tags, or is to be segmented. */
+  #fits(frame: Frame, stats: TransmitStats): boolean {
+    if (frame.gsoType !== VIRTIO_NET_HDR_GSO_NONE) return true;
+    if (frame.length <= this.#mtu + ethernetSize(frame)) return true;
+    stats.tooLong++;
+    this.reason = `A frame of ${frame.length} bytes is too long for an MTU of ${this.#mtu}`;
+    this.clause = "5.1.4.2";
+    return false;
   }
 
   #malformed(stats: TransmitStats, reason: string): false {
@@ -107,4 +108,11 @@ export class Transmitter {
     this.clause = "5.1.9.2";
     return false;
   }
+}
+
+function noHeader(bytes: number, size: number): VirtqueueError {
+  return new VirtqueueError(
+    "5.1.9.2",
+    `A frame to be sent has ${bytes} bytes: too few for its header of ${size}`,
+  );
 }

@@ -13,38 +13,40 @@ export const NET_DEVICE: readonly MutatedFile[] = [
       {
         name: "net-transmit-short-accepted",
         about: "a frame without a header is not an error of the driver",
-        edits: [["if (chain.readable < headerSize) {", "if (chain.readable < 1) {"]],
+        edits: [["if (chain.readable < headerSize) throw", "if (chain.readable < 1) throw"]],
       },
       {
         name: "net-transmit-unchecked",
         about: "what a header says is not checked against the frame",
-        edits: [["if (reason !== null) return this.#malformed(stats, reason);", ""]],
+        edits: [[
+          "return reason === null || this.#malformed(stats, reason);",
+          "return reason !== undefined;",
+        ]],
       },
       {
         name: "net-transmit-checksum-unseen",
         about: "a header that only asks for a checksum counts as one that asks for nothing",
-        edits: [[
-          "const MEANT = VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM;",
-          "const MEANT = VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM;",
-        ]],
+        edits: [["const MEANT = VIRTIO_NET_HDR_F_NEEDS_CSUM | ", "const MEANT = "]],
+      },
+      {
+        name: "net-transmit-tunnel-unseen",
+        about: "a tunnel's checksum is taken for a flag that means nothing",
+        edits: [[" | VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM |\n", " |\n"]],
       },
       {
         name: "net-transmit-no-frame",
         about: "what is too short for an Ethernet header is sent",
-        edits: [["length < ETHERNET_HEADER_SIZE || length", "length"]],
+        edits: [["length < SHORTEST || length", "length"]],
       },
       {
         name: "net-transmit-too-long",
         about: "a frame that is longer than any is tried to be sent",
-        edits: [[" || length > MAX_FRAME_SIZE) {", ") {"]],
+        edits: [[" || length > LONGEST) {", ") {"]],
       },
       {
         name: "net-transmit-mtu-for-gso",
         about: "a frame that is to be segmented is dropped because it is longer than the MTU",
-        edits: [[
-          "      frame.gsoType === VIRTIO_NET_HDR_GSO_NONE && length > this.#mtu + ethernetSize(frame)",
-          "      length > this.#mtu + ethernetSize(frame)",
-        ]],
+        edits: [["if (frame.gsoType !== VIRTIO_NET_HDR_GSO_NONE) return true;", ""]],
       },
       {
         name: "net-transmit-mtu-not-negotiated",
