@@ -52,6 +52,8 @@ export class ControlQueue {
   paused = false;
 
   /**
+   * For `NetDriver`.
+   *
    * @param timeout See `NetDriverOptions`.
    * @param giveUp Called if the device does not answer.
    */
