@@ -112,7 +112,7 @@ export class NetStats {
   readonly received: readonly ReceiveStats[];
   /** Frames for the driver that its filters did not want. */
   filtered = 0;
-  /** Frames for the driver that came while the link was down, or no driver was there. */
+  /** Frames for the driver that came while the link was down, no driver was there, or it was resetting the queue. */
   unheard = 0;
   /** Frames for the driver that were finished in software, because it takes no others. */
   finished = 0;
