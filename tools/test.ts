@@ -7,6 +7,8 @@
  * Arguments are passed on to `deno test` in place of the default folders, for a part of the suite:
  * `deno task test packages/vring`.
  */
+import { installPackages, missingPackages, TEST_PACKAGES } from "./debian.ts";
+
 const root = new URL("..", import.meta.url).pathname;
 const inCi = (Deno.env.get("CI") ?? "") !== "";
 const report = `${root}.cache/junit.xml`;
@@ -64,6 +66,10 @@ async function step(name: string, run: () => Promise<boolean>): Promise<void> {
 await Deno.mkdir(`${root}.cache`, { recursive: true });
 const chosen = Deno.args;
 if (chosen.length === 0) {
+  // All at once, before tests that run beside each other want them one by one.
+  const missing = await missingPackages(TEST_PACKAGES);
+  if (missing.length > 0) console.log(`installing ${missing.join(", ")} through apt`);
+  await installPackages(TEST_PACKAGES);
   const publish = ["publish", "--dry-run", "--allow-dirty", "--quiet"];
   await step("deno fmt --check", () => deno(["fmt", "--check", "--quiet"], true));
   await step("deno lint", () => deno(["lint", "--quiet"], true));

@@ -1,6 +1,6 @@
 /**
  * What software offloads put on the wire, judged by somebody else: tshark has to find every checksum of it right, and to put
- * fragments together again. Where there is no tshark (Debian: the package of that name) this is ignored.
+ * fragments together again.
  */
 import { assert, assertEquals } from "@std/assert";
 import {
@@ -17,6 +17,7 @@ import {
 } from "@virtio/net";
 import { checksumOffset } from "../../packages/net/offload/checksum.ts";
 import { FrameLayout } from "../../packages/net/offload/parse.ts";
+import { hasTool, installTool } from "../../packages/net/backends/tool_testing.ts";
 import { buildFrame, pattern } from "../../packages/net/offload/testing.ts";
 
 const KINDS = [
@@ -35,11 +36,8 @@ const TIME_STAMPS = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
 const HOP_BY_HOP = { type: 0, bytes: [0, 0, 1, 4, 0, 0, 0, 0] };
 
 async function hasTshark(): Promise<boolean> {
-  try {
-    return (await new Deno.Command("tshark", { args: ["--version"] }).output()).success;
-  } catch {
-    return false;
-  }
+  await installTool("tshark", "tshark");
+  return await hasTool("tshark", ["--version"], "checksums as tshark sees them");
 }
 
 /** A file of captured frames as tcpdump writes it: a header, and one before each frame. */

@@ -1,4 +1,5 @@
 /** Programs of the host that tests use. Where one is missing its tests are skipped, but not in CI: there that is a failure. */
+import { installPackages } from "../../../tools/debian.ts";
 
 /** Whether a program runs; says so loudly if not. */
 export async function hasTool(
@@ -28,16 +29,8 @@ export async function hasTool(
 /** Has Debian's package with a program installed, if it is missing and this may be done: as root, with apt. */
 export async function installTool(program: string, debianPackage: string): Promise<void> {
   const found = await new Deno.Command("sh", { args: ["-c", `command -v ${program}`] }).output();
-  if (found.success || Deno.uid() !== 0) return;
-  for (const args of [["update"], ["install", "-y", "--no-install-recommends", debianPackage]]) {
-    await new Deno.Command("apt-get", {
-      args,
-      env: { DEBIAN_FRONTEND: "noninteractive" },
-      stdin: "null",
-      stdout: "null",
-      stderr: "null",
-    }).output().catch(() => {});
-  }
+  if (found.success) return;
+  await installPackages([debianPackage]);
 }
 
 /** What a program writes to standard output. @throws If it fails. */
