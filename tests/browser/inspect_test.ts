@@ -58,6 +58,7 @@ Deno.test({
         await page.goto(address);
         const queue = page.locator('section[aria-label="queue 0"]');
         await queue.getByRole("button", { name: "Pause" }).click();
+        await queue.getByRole("button", { name: "Continue" }).waitFor();
         rig.state.notify(0);
         await queue.getByRole("button", { name: "Step" }).click();
         await page.waitForFunction(
