@@ -1,0 +1,17 @@
+/** Prints what each package weighs in a browser: `deno task sizes`. Minified and gzipped, with the packages that it needs. */
+import { bundleSize, endBundling } from "./bundle.ts";
+
+/** The entry points that run in browsers. */
+const ENTRIES = [
+  ...["memory", "vring", "vring/driver", "device", "transport/mmio", "transport/pci"],
+  ...["blk", "blk/driver", "net", "net/driver", "console", "console/driver"],
+  ...["worker", "worker/serve", "inspect", "inspect/element", "v86"],
+];
+
+const kib = (bytes: number): string => (bytes / 1024).toFixed(1).padStart(7);
+console.log("                          minified  gzipped (KiB, with the packages that it needs)");
+for (const entry of ENTRIES) {
+  const { minified, gzipped } = await bundleSize(`@virtio/${entry}`);
+  console.log(`@virtio/${entry.padEnd(18)} ${kib(minified)}  ${kib(gzipped)}`);
+}
+await endBundling();
