@@ -5,7 +5,8 @@
  *
  * @module
  */
-export { type FrameHandler, NetDriver } from "./driver/net_driver.ts";
+export { NetDriver } from "./driver/net_driver.ts";
+export type { FrameHandler } from "./driver/receive_pump.ts";
 export { NET_DRIVER_FEATURES, type NetDriverOptions } from "./driver/options.ts";
 export {
   type Coalescing,

@@ -149,14 +149,14 @@ export const NET_DRIVER: readonly MutatedFile[] = [
     ],
   },
   {
-    file: "packages/net/driver/net_driver.ts",
+    file: "packages/net/driver/receive_pump.ts",
     mutants: [
       {
         name: "net-driver-sleeps-on-frames",
         about: "frames that came while the driver asked for interrupts wait for the next one",
         edits: [[
-          "if (!queue.enableInterrupts()) {",
-          "if (!queue.enableInterrupts() || pair >= 0) {",
+          "done = !queue.enableInterrupts();",
+          "done = queue.enableInterrupts() || pair >= 0;",
         ]],
         first: ["packages/net/driver"],
       },
@@ -164,10 +164,26 @@ export const NET_DRIVER: readonly MutatedFile[] = [
         name: "net-driver-handles-two-at-once",
         about: "a frame is overwritten by the next one while it is being handled",
         edits: [[
-          "if (this.#broken !== null || this.#collecting[pair] === 1) return;",
-          "if (this.#broken !== null) return;",
+          "if (this.#stopped || this.#collecting[pair] === 1) return;",
+          "if (this.#stopped) return;",
         ]],
+        first: ["packages/net/driver"],
       },
+      {
+        name: "net-driver-starves-others",
+        about: "a device that never stops sending keeps the event loop",
+        edits: [[
+          "while (this.#frames < FRAMES_PER_TURN) {",
+          "while (this.#frames < FRAMES_PER_TURN * 2 ** 30) {",
+        ]],
+        hangs: true,
+        first: ["packages/net/driver"],
+      },
+    ],
+  },
+  {
+    file: "packages/net/driver/net_driver.ts",
+    mutants: [
       {
         name: "net-driver-queue-too-far",
         about: "frames are sent through queues that are not in use",
@@ -183,16 +199,6 @@ export const NET_DRIVER: readonly MutatedFile[] = [
           "if (error instanceof VirtqueueError) this.#giveUp(error);",
           "if (error instanceof VirtqueueError && this.#broken !== null) this.#giveUp(error);",
         ]],
-      },
-      {
-        name: "net-driver-starves-others",
-        about: "a device that never stops sending keeps the event loop",
-        edits: [[
-          "while (this.#frames < FRAMES_PER_TURN) {",
-          "while (this.#frames < FRAMES_PER_TURN * 2 ** 30) {",
-        ]],
-        hangs: true,
-        first: ["packages/net/driver"],
       },
     ],
   },

@@ -1,4 +1,4 @@
-import { defer, DeviceId, type FeatureSet, VIRTIO_STATUS_DEVICE_NEEDS_RESET } from "@virtio/device";
+import { DeviceId, type FeatureSet, VIRTIO_STATUS_DEVICE_NEEDS_RESET } from "@virtio/device";
 import { DriverError, DriverSession, type DriverTransport } from "@virtio/device/driver";
 import { VirtqueueError } from "@virtio/vring";
 import {
@@ -9,9 +9,8 @@ import {
   VIRTIO_NET_F_MQ,
 } from "../constants.ts";
 import type { Frame } from "../frame.ts";
-import { pass } from "../pass.ts";
 import { hostOffloads } from "../settings.ts";
-import type { FrameSink, NetBackend } from "../sink.ts";
+import type { NetBackend } from "../sink.ts";
 import { Announcer } from "./announcer.ts";
 import { NetControl } from "./control.ts";
 import { ControlQueue } from "./control_queue.ts";
@@ -25,15 +24,10 @@ import {
 } from "./options.ts";
 import { DriverPort } from "./port.ts";
 import { controlIndex, makeQueues, wantedQueues } from "./queues.ts";
+import { type FrameHandler, ReceivePump } from "./receive_pump.ts";
 import type { ReceiveQueue } from "./receive_queue.ts";
 import { RoomWaiters } from "./room.ts";
 import type { TransmitQueue } from "./transmit_queue.ts";
-
-/** After so many frames the event loop has its turn, so that a fast sender, or two that answer each other, leave it to others. */
-const FRAMES_PER_TURN = 1024;
-
-/** Takes received frames. `frame` is valid during the call; `queue` knows where it came, and its hash. */
-export type FrameHandler = (frame: Frame, queue: ReceiveQueue) => void;
 
 /**
  * A driver for network devices (virtio 1.4, 5.1), over any transport.
@@ -86,8 +80,6 @@ export class NetDriver {
   readonly transmitQueues: readonly TransmitQueue[];
   /** What the device may be asked for in frames that are sent: bits of `Offload`. */
   readonly offloads: number;
-  /** Takes received frames. While there is none, they are dropped. */
-  onFrame: FrameHandler | null = null;
   /** Called when the link went up or down. */
   onLinkChange: ((up: boolean) => void) | null = null;
   /** Called when anything in `info` changed. */
@@ -101,27 +93,16 @@ export class NetDriver {
   onBroken: ((reason: Error) => void) | null = null;
   readonly #controlQueue: ControlQueue | null;
   #mac: Uint8Array;
-  readonly #finished: boolean;
   #info: NetInfo;
   readonly #announcer: Announcer = new Announcer(this, () => this.#configChanged());
   #broken: Error | null = null;
   #publishing = false;
   #closed = false;
-  /** Frames taken since the event loop had its turn, as far as we know. */
-  #frames = 0;
-  /** Whether it is going to have it. */
-  #waiting = false;
   /** Queues that are being reset. */
   readonly #resetting: Set<number> = new Set();
   readonly #unpublished: Uint8Array;
-  readonly #collecting: Uint8Array;
   readonly #room: RoomWaiters;
-  /** Takes finished frames. */
-  #current: ReceiveQueue | null = null;
-  readonly #finishedSink: FrameSink = {
-    offloads: 0,
-    deliver: (frame) => this.onFrame?.(frame, this.#current!),
-  };
+  readonly #pump: ReceivePump;
   readonly #publish = (): void => {
     this.#publishing = false;
     if (this.#broken === null) this.flush();
@@ -142,14 +123,16 @@ export class NetDriver {
     this.offloads = hostOffloads(session.features);
     this.#info = info;
     this.#mac = mac;
-    this.#finished = options.finished ?? false;
     this.#unpublished = new Uint8Array(transmit.length);
-    this.#collecting = new Uint8Array(receive.length);
     this.#controlQueue = session.has(VIRTIO_NET_F_CTRL_VQ)
       ? new ControlQueue(session, controlIndex(info), settings.timeout, (reason) => {
         this.#giveUp(reason);
       })
       : null;
+    const { finished = false } = options;
+    this.#pump = new ReceivePump(receive, finished, this.#resetting, (reason) => {
+      this.#giveUp(reason);
+    });
     this.#room = new RoomWaiters(transmit, settings.timeout, (reason) => this.#giveUp(reason));
     this.control = new NetControl({
       session,
@@ -230,8 +213,18 @@ export class NetDriver {
     const pairs = this.receiveQueues.length;
     if (pairs > 1 && session.has(VIRTIO_NET_F_MQ)) await control.setQueuePairs(pairs);
     this.#configChanged();
-    for (const queue of this.receiveQueues) this.#collect(queue.index >> 1);
+    for (const queue of this.receiveQueues) this.#pump.collect(queue.index >> 1);
     if (this.#broken !== null) throw this.#broken;
+  }
+
+  /** Takes received frames. While there is none, they are dropped. */
+  get onFrame(): FrameHandler | null {
+    return this.#pump.onFrame;
+  }
+
+  /** Says who takes received frames. */
+  set onFrame(handler: FrameHandler | null) {
+    this.#pump.onFrame = handler;
   }
 
   /** What the device says about itself. */
@@ -346,7 +339,7 @@ export class NetDriver {
         this.#controlQueue.restart(lost);
       } else if (index % 2 === 0) {
         this.receiveQueues[index >> 1]!.restart(lost);
-        this.#collect(index >> 1);
+        this.#pump.collect(index >> 1);
       } else {
         this.transmitQueues[index >> 1]!.restart(lost);
         this.#room.settle(index >> 1);
@@ -436,81 +429,10 @@ export class NetDriver {
         this.#giveUp(error as Error);
       }
     } else if (index % 2 === 0) {
-      this.#collect(index >> 1);
+      this.#pump.collect(index >> 1);
     } else {
       this.#room.settle(index >> 1);
     }
-  }
-
-  /** Takes frames out of a receive queue, and gives buffers back in batches. */
-  #collect(pair: number): void {
-    // A device of the same thread may interrupt while a frame is being handled.
-    if (this.#broken !== null || this.#collecting[pair] === 1) return;
-    const queue = this.receiveQueues[pair]!;
-    this.#collecting[pair] = 1;
-    let done = false;
-    try {
-      queue.disableInterrupts();
-      while (this.#frames < FRAMES_PER_TURN) {
-        const found = this.#next(queue);
-        if (found > 0) {
-          this.#hand(queue);
-          if (this.#broken !== null) return;
-        }
-        if (found >= 0) {
-          this.#frames++;
-          continue;
-        }
-        if (this.#resetting.has(queue.index)) {
-          done = true;
-          return;
-        }
-        queue.fill();
-        if (this.#broken !== null) return;
-        if (!queue.enableInterrupts()) {
-          done = true;
-          return;
-        }
-        queue.disableInterrupts();
-      }
-    } finally {
-      this.#collecting[pair] = 0;
-      // The others' turn; or a handler has thrown, which is no reason to stop listening.
-      if (!done) this.#later();
-    }
-  }
-
-  /** Goes on in the next turn of the event loop. */
-  #later(): void {
-    if (this.#waiting || this.#broken !== null) return;
-    this.#waiting = true;
-    defer(() => {
-      this.#waiting = false;
-      this.#frames = 0;
-      for (let pair = 0; pair < this.receiveQueues.length; pair++) this.#collect(pair);
-    });
-  }
-
-  /** As `ReceiveQueue.next`; gives the device up if it broke a rule. */
-  #next(queue: ReceiveQueue): number {
-    try {
-      const found = queue.next();
-      if (found >= 0 && queue.hungry && !this.#resetting.has(queue.index)) queue.fill();
-      return found;
-    } catch (error) {
-      this.#giveUp(error as Error);
-      return 0;
-    }
-  }
-
-  #hand(queue: ReceiveQueue): void {
-    if (this.onFrame === null) return;
-    if (!this.#finished || queue.frame.needs === 0) {
-      this.onFrame(queue.frame, queue);
-      return;
-    }
-    this.#current = queue;
-    pass(queue.frame, this.#finishedSink);
   }
 
   #configChanged(): void {
@@ -534,6 +456,7 @@ export class NetDriver {
     this.#broken = reason;
     this.#controlQueue?.abandon(reason);
     this.#room.abandon(reason);
+    this.#pump.stop();
     this.onBroken?.(reason);
   }
 }
