@@ -8,14 +8,8 @@
 export { NetDriver } from "./driver/net_driver.ts";
 export type { FrameHandler } from "./driver/receive_pump.ts";
 export { NET_DRIVER_FEATURES, type NetDriverOptions } from "./driver/options.ts";
-export {
-  type Coalescing,
-  type HashConfig,
-  NetControl,
-  type NetControlSetup,
-  type ReceiveMode,
-  type RssConfig,
-} from "./driver/control.ts";
+export type { Coalescing, HashConfig, ReceiveMode, RssConfig } from "./driver/command_data.ts";
+export { NetControl, type NetControlSetup } from "./driver/control.ts";
 export { ControlQueue, NetControlError } from "./driver/control_queue.ts";
 export type { NetInfo } from "./driver/info.ts";
 export { type ReceiveCounters, ReceiveQueue, type ReceiveSetup } from "./driver/receive_queue.ts";

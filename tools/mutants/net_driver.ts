@@ -223,6 +223,11 @@ export const NET_DRIVER: readonly MutatedFile[] = [
         about: "offloads that were not negotiated are switched on",
         edits: [["if ((offloads & ~possible) !== 0n) {", "if (offloads < 0n) {"]],
       },
+    ],
+  },
+  {
+    file: "packages/net/driver/command_data.ts",
+    mutants: [
       {
         name: "net-driver-hash-types-beyond",
         about: "hash types that the device does not have are asked for",

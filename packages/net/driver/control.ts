@@ -16,54 +16,22 @@ import {
 } from "../constants.ts";
 import * as commands from "../control/constants.ts";
 import { GUEST_OFFLOADS } from "../control/offloads.ts";
+import {
+  type Coalescing,
+  coalescingData,
+  type HashConfig,
+  hashData,
+  le16,
+  macTableData,
+  RECEIVE_MODES,
+  type ReceiveMode,
+  type RssConfig,
+  rssData,
+} from "./command_data.ts";
 import type { ControlQueue } from "./control_queue.ts";
 import type { NetInfo } from "./info.ts";
 import { checkStation, integer } from "./options.ts";
 import { type QueueStatistics, readStatistics, requestStatistics } from "./statistics.ts";
-
-/** What a device receives beyond frames for its own address (5.1.9.5.1). */
-export type ReceiveMode =
-  | "promiscuous"
-  | "allMulticast"
-  | "allUnicast"
-  | "noMulticast"
-  | "noUnicast"
-  | "noBroadcast";
-
-const MODES: Readonly<Record<ReceiveMode, number>> = {
-  promiscuous: commands.VIRTIO_NET_CTRL_RX_PROMISC,
-  allMulticast: commands.VIRTIO_NET_CTRL_RX_ALLMULTI,
-  allUnicast: commands.VIRTIO_NET_CTRL_RX_ALLUNI,
-  noMulticast: commands.VIRTIO_NET_CTRL_RX_NOMULTI,
-  noUnicast: commands.VIRTIO_NET_CTRL_RX_NOUNI,
-  noBroadcast: commands.VIRTIO_NET_CTRL_RX_NOBCAST,
-};
-
-/** When a device tells of frames (5.1.9.5.10). */
-export interface Coalescing {
-  /** `max_packets`; 0: after each. */
-  readonly maxPackets: number;
-  /** `max_usecs`, microseconds; 0: at once. */
-  readonly maxMicroseconds: number;
-}
-
-/** What is hashed, and with which key (5.1.9.5.6.4). */
-export interface HashConfig {
-  /** VIRTIO_NET_HASH_TYPE_ bits. */
-  readonly types: number;
-  /** Bytes of the key, `maxKeySize` at most. */
-  readonly key: Uint8Array;
-}
-
-/** Parameters of receive-side scaling (5.1.9.5.7.1). */
-export interface RssConfig extends HashConfig {
-  /** Pairs of queues, from 0 on, by the last bits of the hash: as many as a power of two. */
-  readonly table: readonly number[];
-  /** Pair for frames without a hash; 0 unless given. */
-  readonly unclassified?: number;
-  /** `max_tx_vq`: transmit queues that will be used; all that are set up unless given. */
-  readonly transmitQueues?: number;
-}
 
 /** What `NetControl` is made of. */
 export interface NetControlSetup {
@@ -105,13 +73,13 @@ export class NetControl {
 
   /** Switches a receive mode on or off (5.1.9.5.1). */
   async setReceiveMode(mode: ReceiveMode, on: boolean): Promise<void> {
-    const extra = MODES[mode] > commands.VIRTIO_NET_CTRL_RX_ALLMULTI;
+    const extra = RECEIVE_MODES[mode] > commands.VIRTIO_NET_CTRL_RX_ALLMULTI;
     this.#needs(
       extra ? VIRTIO_NET_F_CTRL_RX_EXTRA : VIRTIO_NET_F_CTRL_RX,
       extra ? "VIRTIO_NET_F_CTRL_RX_EXTRA" : "VIRTIO_NET_F_CTRL_RX",
     );
     const data = Uint8Array.of(on ? 1 : 0);
-    await this.#send(`switch ${mode}`, commands.VIRTIO_NET_CTRL_RX, MODES[mode], data);
+    await this.#send(`switch ${mode}`, commands.VIRTIO_NET_CTRL_RX, RECEIVE_MODES[mode], data);
   }
 
   /**
@@ -125,20 +93,7 @@ export class NetControl {
     multicast: readonly Uint8Array[],
   ): Promise<void> {
     this.#needs(VIRTIO_NET_F_CTRL_RX, "VIRTIO_NET_F_CTRL_RX");
-    for (const mac of unicast) checkStation("An address of `unicast`", mac);
-    for (const mac of multicast) {
-      if (mac.length !== 6 || (mac[0]! & 1) === 0) {
-        throw new RangeError(`An address of \`multicast\` must be that of a group: it is ${mac}`);
-      }
-    }
-    const data = new Uint8Array(8 + 6 * (unicast.length + multicast.length));
-    const view = new DataView(data.buffer);
-    let at = 0;
-    for (const table of [unicast, multicast]) {
-      view.setUint32(at, table.length, true);
-      table.forEach((mac, i) => data.set(mac, at + 4 + 6 * i));
-      at += 4 + 6 * table.length;
-    }
+    const data = macTableData(unicast, multicast);
     await this.#send(
       "set the MAC table",
       commands.VIRTIO_NET_CTRL_MAC,
@@ -212,31 +167,8 @@ export class NetControl {
   async setRss(config: RssConfig): Promise<void> {
     this.#needs(VIRTIO_NET_F_RSS, "VIRTIO_NET_F_RSS");
     const { pairs } = this.#setup;
-    const { table, types, key } = config;
-    const { maxTableLength } = this.#setup.info();
-    const unclassified = integer("unclassified", config.unclassified, 0, pairs - 1, 0);
     const transmit = integer("transmitQueues", config.transmitQueues, 1, pairs, pairs);
-    if (
-      !Number.isInteger(Math.log2(table.length)) || table.length > maxTableLength ||
-      table.length > 0x1_0000
-    ) {
-      throw new RangeError(
-        `table must have a power of two of entries, ${maxTableLength} at most: it has ${table.length}`,
-      );
-    }
-    for (const pair of table) integer("An entry of `table`", pair, 0, pairs - 1, -1);
-    this.#checkHash(types, key);
-    const data = new Uint8Array(11 + 2 * table.length + key.length);
-    const view = new DataView(data.buffer);
-    view.setUint32(0, types, true);
-    view.setUint16(4, table.length - 1, true);
-    // `vq_index_1_16` of a receive queue is the number of its pair.
-    view.setUint16(6, unclassified, true);
-    table.forEach((pair, i) => view.setUint16(8 + 2 * i, pair, true));
-    const at = 8 + 2 * table.length;
-    view.setUint16(at, transmit, true);
-    view.setUint8(at + 2, key.length);
-    data.set(key, at + 3);
+    const data = rssData(config, transmit, pairs, this.#setup.info());
     await this.#steer(
       "scale the receive side",
       commands.VIRTIO_NET_CTRL_MQ_RSS_CONFIG,
@@ -247,32 +179,14 @@ export class NetControl {
   }
 
   /** Says what is hashed with automatic receive steering (5.1.9.5.6.4). */
-  async setHash({ types, key }: HashConfig): Promise<void> {
+  async setHash(config: HashConfig): Promise<void> {
     this.#needs(VIRTIO_NET_F_HASH_REPORT, "VIRTIO_NET_F_HASH_REPORT");
-    this.#checkHash(types, key);
-    const data = new Uint8Array(13 + key.length);
-    const view = new DataView(data.buffer);
-    view.setUint32(0, types, true);
-    view.setUint8(12, key.length);
-    data.set(key, 13);
     await this.#send(
       "hash",
       commands.VIRTIO_NET_CTRL_MQ,
       commands.VIRTIO_NET_CTRL_MQ_HASH_CONFIG,
-      data,
+      hashData(config, this.#setup.info()),
     );
-  }
-
-  #checkHash(types: number, key: Uint8Array): void {
-    const { hashTypes, maxKeySize } = this.#setup.info();
-    if (!Number.isInteger(types) || types < 0 || (types & ~hashTypes) !== 0) {
-      throw new RangeError(
-        `types must be of those that the device has, 0x${hashTypes.toString(16)}: it is ${types}`,
-      );
-    }
-    if (key.length > maxKeySize) {
-      throw new RangeError(`key must have ${maxKeySize} bytes at most: it has ${key.length}`);
-    }
   }
 
   /** Frames are queued on fewer transmit queues as soon as the device may know, and on more when it does (5.1.9.5.6.1). */
@@ -318,8 +232,7 @@ export class NetControl {
   /** Says when the device tells of frames, for all queues of one direction (5.1.9.5.10). */
   async setCoalescing(direction: "receive" | "transmit", coalescing: Coalescing): Promise<void> {
     this.#needs(VIRTIO_NET_F_NOTF_COAL, "VIRTIO_NET_F_NOTF_COAL");
-    const data = new Uint8Array(8);
-    putCoalescing(data, 0, coalescing);
+    const data = coalescingData(coalescing);
     await this.#send(
       "coalesce notifications",
       commands.VIRTIO_NET_CTRL_NOTF_COAL,
@@ -339,7 +252,7 @@ export class NetControl {
     this.#checkCoalescing(queue);
     const data = new Uint8Array(12);
     data.set(le16(queue));
-    putCoalescing(data, 4, coalescing);
+    data.set(coalescingData(coalescing), 4);
     await this.#send(
       `coalesce notifications of queue ${queue}`,
       commands.VIRTIO_NET_CTRL_NOTF_COAL,
@@ -437,17 +350,6 @@ export class NetControl {
   ): Promise<Uint8Array> {
     return this.#setup.queue!.send(what, kind, command, data, resultSize, sent);
   }
-}
-
-function le16(value: number): Uint8Array {
-  return Uint8Array.of(value & 0xff, value >> 8);
-}
-
-function putCoalescing(data: Uint8Array, at: number, coalescing: Coalescing): void {
-  const { maxPackets, maxMicroseconds } = coalescing;
-  const view = new DataView(data.buffer);
-  view.setUint32(at, integer("maxPackets", maxPackets, 0, 0xffff_ffff, 0), true);
-  view.setUint32(at + 4, integer("maxMicroseconds", maxMicroseconds, 0, 0xffff_ffff, 0), true);
 }
 
 /** A view of a result that must have its full size. */

@@ -1,6 +1,8 @@
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_VERSION_1 } from "@virtio/device";
 import { DriverError } from "@virtio/device/driver";
+import { GuestMemory } from "@virtio/memory";
 import { VirtqueueError } from "@virtio/vring";
+import { DmaPool } from "@virtio/vring/driver";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as net from "../constants.ts";
 import { NetDevice } from "../device.ts";
@@ -9,8 +11,10 @@ import { BUILT } from "../settings.ts";
 import { verifyChecksum } from "../offload/checksum.ts";
 import { FrameLayout } from "../offload/parse.ts";
 import { buildFrame, pattern, viewOf } from "../offload/testing.ts";
-import { plainFrame, SpyBackend, turns } from "../testing.ts";
+import { LocalTransport, plainFrame, SpyBackend, turns } from "../testing.ts";
 import { NetControlError } from "./control_queue.ts";
+import { NetDriver } from "./net_driver.ts";
+import type { NetDriverOptions } from "./options.ts";
 import { type DriverRig, openRig, PuppetDevice, RIG_MEMORY } from "./testing.ts";
 
 const COMMANDS = net.VIRTIO_NET_F_MAC | net.VIRTIO_NET_F_CTRL_VQ | net.VIRTIO_NET_F_CTRL_RX |
@@ -400,4 +404,22 @@ Deno.test("room that comes while the driver asks for interrupts is seen", async 
   await turns();
   assert(ready);
   await driver.close();
+});
+
+Deno.test("a driver that cannot be opened gives all memory back", async () => {
+  const failures: [PuppetDevice, Partial<NetDriverOptions>][] = [
+    [new PuppetDevice(net.VIRTIO_NET_F_MRG_RXBUF), { receiveBufferSize: 2 ** 20 }],
+    [new PuppetDevice(BUILT, () => {}, { size: 1 }), {}],
+    [new PuppetDevice(BUILT, (view) => view.setUint16(8, 0, true)), {}],
+    [new PuppetDevice(BUILT, () => {}, { pairs: 2 }), { queuePairs: 2 }],
+    [new PuppetDevice(BUILT & ~net.VIRTIO_NET_F_MAC), {}],
+  ];
+  for (const [device, options] of failures) {
+    device.answer = () => [1];
+    const memory = GuestMemory.allocate(RIG_MEMORY);
+    const dma = new DmaPool(memory, 0, RIG_MEMORY);
+    const transport = new LocalTransport(device, memory);
+    await assertRejects(() => NetDriver.open(transport, { dma, ...options }));
+    assertEquals(dma.available, RIG_MEMORY);
+  }
 });
