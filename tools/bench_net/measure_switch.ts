@@ -77,12 +77,12 @@ export async function measureSwitch(index: number, rounds: number): Promise<Swit
     throw new Error(`${what}, ${format}, ${length}: a frame did not come as it was sent`);
   }
   // Few enough frames for one turn of a driver's.
-  const kicks = Math.floor(480 / batch);
-  const once = (): unknown => ours.run(kicks);
-  let twice = (): unknown => ours.run(2 * kicks);
+  const kicks = Math.floor(384 / batch);
+  const twice = (): unknown => ours.run(kicks);
+  let once = (): unknown => ours.run(kicks / 2);
   if (what === "driver to driver") {
-    const more = await OurNet.open(format, length, 2 * batch);
-    twice = () => more.run(kicks);
+    const less = await OurNet.open(format, length, batch / 2);
+    once = () => less.run(kicks);
   }
   const times = samples.get("ours")!;
   return {
@@ -92,7 +92,7 @@ export async function measureSwitch(index: number, rounds: number): Promise<Swit
     frames: spread(times.map((time) => 1e3 / time)),
     megabytes: spread(times.map((time) => 1e3 * length / time)),
     ratio: theirs === null ? null : spread(ratios(times, samples.get("C")!)),
-    allocated: await bytesPerFrame(once, twice, batch * kicks),
+    allocated: await bytesPerFrame(once, twice, batch * kicks / 2),
   };
 }
 
