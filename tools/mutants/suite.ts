@@ -13,6 +13,8 @@ export const FAST_SUITE: readonly string[] = [
   "tests/memory",
   "tests/blk_matrix_test.ts",
   "tests/console_matrix_test.ts",
+  "tests/net_matrix_test.ts",
+  "tests/lifecycle",
   "tests/hostile",
   "tests/interleaving",
   "tests/properties",
