@@ -15,6 +15,7 @@ import { fetchHttp, serveHttp } from "../../examples/net/host/http.ts";
 import { type Station, stationOn } from "../../examples/net/host/station.ts";
 import { randomBytes } from "../../examples/shared/bytes.ts";
 import { attach, type Seat } from "../../examples/shared/seat.ts";
+import { serveIperf3 } from "./iperf3_server.ts";
 import { canTap, TestNamespace } from "../../packages/net/backends/tap_testing.ts";
 import { hasTool, installTool } from "../../packages/net/backends/tool_testing.ts";
 
@@ -36,8 +37,9 @@ for (
 
 const ignore = !await canTap() || !await hasTool("ping", ["-V"], "the host's ping on a tap") ||
   !await hasTool("curl", ["--version"], "the host's curl on a tap");
-const noGuest = ignore || await guestFiles() === null ||
-  !await hasTool("iperf3", ["--version"], "the host's iperf3 on a tap");
+const hasIperf3 = !ignore &&
+  await hasTool("iperf3", ["--version"], "the host's iperf3 on a tap");
+const noGuest = !hasIperf3 || await guestFiles() === null;
 
 /** What iperf3 is in the guest: where each file goes, which package it is in, and what it is called there. */
 const IPERF3_FILES = [
@@ -149,7 +151,7 @@ async function end(process: Deno.ChildProcess): Promise<void> {
 
 Deno.test({
   name:
-    "the host's ping and curl reach a station of ours over a tap, and the station reaches the host",
+    "the host's ping, curl and iperf3 reach a station of ours over a tap, and it reaches the host",
   ignore,
   fn: () =>
     withTap(async ({ namespace, tap, station }) => {
@@ -171,6 +173,16 @@ Deno.test({
       } finally {
         await end(server);
         await Deno.remove(path);
+      }
+      if (hasIperf3) {
+        serveIperf3(station);
+        for (const streams of ["1", "3"]) {
+          const { sent, received } = await iperf3(
+            namespace,
+            ...["-c", STATION_IP, "-n", "32M", "-P", streams],
+          );
+          assert(sent >= 32 * MIB && received > sent / 2 && received <= sent);
+        }
       }
       assertEquals(station.damaged, 0);
       const { gsoIn, gsoOut } = tap.counters;
