@@ -42,12 +42,13 @@ export class Conversation {
     return before;
   }
 
-  /** Runs a line in the shell. */
+  /** Runs a line in the shell, and waits for its next prompt: keys before that may meet a terminal in another mode. */
   async run(line: string, timeout?: number): Promise<Answer> {
     // The echo of the line has quotes where the answer has none.
     await this.type(`echo @''begin; ${line}; echo @''end $?\n`);
     const pattern = /@begin\r?\n([^]*?)@end (\d+)\r?\n/;
     const [, output, status] = pattern.exec(await this.expect(pattern, timeout))!;
+    await this.expect("# ");
     return {
       status: Number(status),
       output: output!.replaceAll("\r\n", "\n").replaceAll(SEQUENCES, "").replace(/\n$/, ""),

@@ -13,7 +13,7 @@ export PATH=/bin HOME=/
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-mkdir -p /dev/pts /dev/virtio-ports /root
+mkdir -p /dev/pts /root
 mount -t devpts devpts /dev/pts
 hostname ${HOST_NAME}
 # Here the console comes to life.
@@ -31,8 +31,9 @@ hvc0::respawn:/bin/getty -L 0 hvc0
 ::shutdown:/bin/sync
 `;
 
-/** What udev does on a larger system: ports by their names. */
-const NAME_PORTS = `#!/bin/sh
+/** A script that does what udev does on a larger system: gives ports their names. */
+export const NAME_PORTS = `#!/bin/sh
+mkdir -p /dev/virtio-ports
 cd /sys/class/virtio-ports || exit 0
 for port in *; do
   name=$(cat "$port/name" 2>/dev/null)

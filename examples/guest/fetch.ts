@@ -4,6 +4,7 @@
  * with their hashes, and nothing is fetched again while those hold.
  */
 import { unpackKernel } from "@virtio/v86";
+import { sha256 } from "../shared/bytes.ts";
 import { FetchError, PrivateApt } from "./apt.ts";
 import { readDeb } from "./deb.ts";
 import { missingModules, moduleName } from "./modules.ts";
@@ -68,11 +69,6 @@ interface Manifest {
 interface Bundle {
   readonly facts: Record<string, string>;
   readonly files: ReadonlyMap<string, Uint8Array>;
-}
-
-async function sha256(bytes: Uint8Array): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
-  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function defaultCache(): string {

@@ -1,9 +1,8 @@
 /** The example's run with two stock Linux guests in v86. */
 import type { NetDevice } from "@virtio/net";
-import { createHash } from "node:crypto";
 import { Guest } from "../guest/guest.ts";
 import { bootFiles } from "../shared/boot_files.ts";
-import { randomBytes } from "../shared/bytes.ts";
+import { md5, randomBytes } from "../shared/bytes.ts";
 import { Checks, type Outcome, type Progress, RunError } from "../shared/run.ts";
 import { attach, type Attached, seatName } from "../shared/seat.ts";
 import { type Figures, readCard } from "./figures.ts";
@@ -149,8 +148,4 @@ async function checkFiles(
     both.every(({ output }) => output.slice(0, 32) === md5(file)),
   );
   checks.add("no checksum was wrong on the way to the host", host.damaged === 0);
-}
-
-function md5(bytes: Uint8Array): string {
-  return createHash("md5").update(bytes).digest("hex");
 }

@@ -1,4 +1,5 @@
 /** Bytes to send, and what identifies them. */
+import { createHash } from "node:crypto";
 
 /** Random bytes. */
 export function randomBytes(size: number): Uint8Array<ArrayBuffer> {
@@ -13,4 +14,9 @@ export function randomBytes(size: number): Uint8Array<ArrayBuffer> {
 export async function sha256(bytes: Uint8Array): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>);
   return new Uint8Array(digest).toHex();
+}
+
+/** MD5 in hexadecimal digits, as `md5sum` prints it: a sum that an emulated processor makes in a bearable time. */
+export function md5(bytes: Uint8Array): string {
+  return createHash("md5").update(bytes).digest("hex");
 }

@@ -4,6 +4,7 @@ import { ConsoleDevice } from "@virtio/console";
 import { MemoryConsole } from "@virtio/console/memory";
 import type { Guest } from "../../examples/guest/guest.ts";
 import { guestFiles, restoreGuest } from "../../examples/guest/testing.ts";
+import { NAME_PORTS } from "../../examples/console/init.ts";
 import { Conversation } from "../../examples/console/conversation.ts";
 import { randomBytes, sha256 } from "../../examples/shared/bytes.ts";
 import { attach, type Seat } from "../../examples/shared/seat.ts";
@@ -35,16 +36,8 @@ async function start(seat: Seat, ports: Record<string, MemoryConsole>): Promise<
     await drive(guest, seat, "virtio_console", "/dev/hvc0");
     await guest.check(`
       echo 'root::0:0:root:/:/bin/sh' >/etc/passwd
-      mkdir -p /dev/virtio-ports
       cat >/bin/name-ports <<'END'
-cd /sys/class/virtio-ports
-rm -f /dev/virtio-ports/*
-for port in *; do
-  name=$(cat $port/name 2>/dev/null)
-  [ -n "$name" ] && ln -s ../$port /dev/virtio-ports/$name
-done
-true
-END
+${NAME_PORTS}END
       chmod 755 /bin/name-ports; name-ports
       (while :; do setsid getty -L 0 hvc0 vt100; done) >/dev/null 2>&1 &`);
     return {

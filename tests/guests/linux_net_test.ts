@@ -1,19 +1,14 @@
 /** A stock Linux drives our network card: traffic over both transports, both ring formats. */
 import { assert, assertEquals } from "@std/assert";
-import { createHash } from "node:crypto";
 import { ethtoolFiles, guestFiles } from "../../examples/guest/testing.ts";
 import { fetchHttp, serveHttp } from "../../examples/net/host/http.ts";
-import { randomBytes } from "../../examples/shared/bytes.ts";
+import { md5, randomBytes } from "../../examples/shared/bytes.ts";
 import { addStation, GUEST_IP, netWorld, pings } from "./net_world.ts";
 import { SEATS } from "./seats.ts";
 
 const MIB = 2 ** 20;
 const HOST_IP = "10.0.0.254";
 const ignore = await guestFiles() === null || await ethtoolFiles() === null;
-
-function md5(bytes: Uint8Array): string {
-  return createHash("md5").update(bytes).digest("hex");
-}
 
 for (const [name, seat] of SEATS) {
   // Once for each transport in full, so that the suite stays short.
