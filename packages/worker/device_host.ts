@@ -1,4 +1,4 @@
-import type { Activation, Device } from "@virtio/device";
+import type { Activation, Device, QueueCounters } from "@virtio/device";
 import { DirtyBitmap, GuestMemory, type SharedMemory } from "@virtio/memory";
 import { openQueue, type Queue, type QueueState } from "@virtio/vring";
 import { type Call, CallTaker, describeError } from "./call.ts";
@@ -123,6 +123,8 @@ export class DeviceHost {
         return this.#stop();
       case "write":
         return this.#writeConfig(data as { offset: number; bytes: Uint8Array });
+      case "counters":
+        return (device as Partial<Counted>).queueCounters?.map((each) => ({ ...each })) ?? null;
       case "save":
         return { device: device.save?.() ?? null };
       case "restore":
@@ -223,6 +225,11 @@ export class DeviceHost {
     this.#post({ virtio: "config", bytes: config.bytes.slice(), generation: config.generation });
     this.#link.wakeHost();
   }
+}
+
+/** A device that counts, as `QueueDevice` does. */
+interface Counted {
+  readonly queueCounters: readonly QueueCounters[];
 }
 
 /** What a start needs. */

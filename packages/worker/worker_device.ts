@@ -4,6 +4,7 @@ import {
   type Device,
   type FeatureRequirement,
   type FeatureSet,
+  type QueueCounters,
 } from "@virtio/device";
 import { DirtyBitmap, type GuestMemory } from "@virtio/memory";
 import { openQueue, type Queue, type QueueState } from "@virtio/vring";
@@ -152,6 +153,21 @@ export class WorkerDevice implements Device {
     return this.#workers.reduce(
       (sum, { link }) => sum + Atomics.load(link.words, Word.notifications),
       0,
+    );
+  }
+
+  /**
+   * What each queue did, as its worker counts; zeroes if the device there is no `QueueDevice`.
+   *
+   * @throws {WorkerError} If a worker is dead.
+   */
+  get queueCounters(): readonly Readonly<QueueCounters>[] {
+    const counted = this.#workers.map((worker) =>
+      worker.call("counters") as QueueCounters[] | null
+    );
+    return this.queueSizes.map((_, queue) =>
+      counted[queue % counted.length]?.[queue] ??
+        { kicks: 0, interrupts: 0, chains: 0, descriptors: 0 }
     );
   }
 
@@ -450,6 +466,8 @@ export class WorkerDevice implements Device {
     Atomics.store(words, Word.hostAsleep, 1);
     const waiting = Atomics.waitAsync(words, Word.event, seen);
     const again = (): void => {
+      // A watch of an earlier life must not say that this side is awake: the present one may just have gone to sleep.
+      if (this.#watching !== watch) return;
       Atomics.store(words, Word.hostAsleep, 0);
       this.#watch(worker, watch);
     };

@@ -4,7 +4,6 @@
  */
 import {
   type FeatureSet,
-  type QueueDevice,
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_INDIRECT_DESC,
   VIRTIO_F_RING_RESET,
@@ -16,7 +15,15 @@ import { GuestMemory } from "@virtio/memory";
 import { DmaPool } from "@virtio/vring/driver";
 import { assert, assertEquals } from "@std/assert";
 import { FORMATS, type Join, type Joined, TRANSPORTS } from "./transports.ts";
-import { blkWorld, consoleWorld, type Guest, netWorld, type World } from "./worlds.ts";
+import {
+  blkWorld,
+  consoleWorld,
+  type Guest,
+  inWorker,
+  netWorld,
+  type Placed,
+  type World,
+} from "./worlds.ts";
 
 const POOL = 0x1000;
 const POOL_SIZE = 0x50_0000;
@@ -27,25 +34,29 @@ interface Life {
   readonly joined: Joined;
   readonly memory: GuestMemory;
   /** The device that is there now. */
-  device: () => QueueDevice;
+  device: () => Placed["device"];
   open(): Promise<Guest>;
   /** Closes the driver, and looks that nothing is left. */
   close(guest: Guest): Promise<void>;
   /** Puts another device in its place. */
   move(): Promise<void>;
+  /** Ends what is left of workers. */
+  end(): void;
 }
 
-function begin(world: World, join: Join, core: FeatureSet): Life {
+async function begin(world: World, join: Join, core: FeatureSet): Promise<Life> {
   const memory = GuestMemory.allocate(POOL + POOL_SIZE);
   const errors: Error[] = [];
-  let device = world.device();
-  const joined = join(device, memory, (error) => errors.push(error));
+  const retired: Placed[] = [];
+  let placed = await world.device();
+  placed.begin?.();
+  const joined = join(placed.device, memory, (error) => errors.push(error));
   const dma = new DmaPool(memory, POOL, POOL_SIZE);
   return {
     world,
     joined,
     memory,
-    device: () => device,
+    device: () => placed.device,
     async open() {
       const guest = await world.open(joined.driver, dma, core);
       assertEquals(joined.state().status & VIRTIO_STATUS_DRIVER_OK, VIRTIO_STATUS_DRIVER_OK);
@@ -58,9 +69,17 @@ function begin(world: World, join: Join, core: FeatureSet): Life {
       assertEquals(errors, []);
     },
     async move() {
-      const next = world.device();
-      await joined.move(next);
-      device = next;
+      const next = await world.device();
+      const old = placed;
+      if (world.stallToMove) world.stall();
+      await joined.move(next.device);
+      next.begin?.();
+      placed = next;
+      if (world.stallToMove) world.go();
+      retired.push(old);
+    },
+    end() {
+      for (const { end } of [...retired, placed]) end?.();
     },
   };
 }
@@ -71,15 +90,17 @@ async function turns(count = 5): Promise<void> {
 
 /** Does something several times while the guest works. */
 async function meanwhile(guest: Guest, what: () => Promise<void>): Promise<void> {
-  let working = true;
-  const work = guest.work(40).finally(() => working = false);
+  let over = false;
+  const work = (async () => {
+    do await guest.work(5); while (!over);
+  })();
   // Not unhandled while something else fails.
   work.catch(() => {});
   for (let time = 0; time < 4; time++) {
     await turns(time + 1);
-    assert(working, "it is in the middle of its work");
     await what();
   }
+  over = true;
   await work;
 }
 
@@ -176,23 +197,49 @@ const LIVES: readonly (readonly [name: string, live: (life: Life) => Promise<voi
   }],
 ];
 
-const WORLDS: readonly (readonly [name: string, world: () => World])[] = [
+/** Every type of device in process, over every transport, and in a worker, over one each: a worker takes its time to start. */
+const PLACES: readonly {
+  readonly name: string;
+  readonly world: () => World;
+  readonly transports: typeof TRANSPORTS;
+  readonly formats: typeof FORMATS;
+  readonly rings: readonly FeatureSet[];
+}[] = ([
   ["blk", blkWorld],
   ["net", netWorld],
   ["console", consoleWorld],
-];
+] as const).flatMap(([type, world], i) => [
+  {
+    name: type,
+    world,
+    transports: TRANSPORTS.slice(0, 2),
+    formats: FORMATS,
+    rings: [0n, VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC],
+  },
+  {
+    name: `${type} in a worker`,
+    world: () => inWorker(type, world()),
+    transports: TRANSPORTS.slice(i % 2, i % 2 + 1),
+    formats: i === 0 ? FORMATS : FORMATS.slice(i % 2, i % 2 + 1),
+    rings: [VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC],
+  },
+]);
 
-for (const [type, world] of WORLDS) {
-  TRANSPORTS.slice(0, 2).forEach(([transport, join], t) => {
-    FORMATS.forEach(([format, packed], f) => {
-      // Each transport and each format meets both.
-      const ring = t === f ? 0n : VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC;
+for (const { name: place, world, transports, formats, rings } of PLACES) {
+  for (const [transport, join] of transports) {
+    for (const [format, packed] of formats) {
       for (const [name, live] of LIVES) {
-        Deno.test(
-          `life of ${type}, ${transport}, ${format}: ${name}`,
-          () => live(begin(world(), join, CORE | packed | ring)),
-        );
+        Deno.test(`life of ${place}, ${transport}, ${format}: ${name}`, async () => {
+          for (const ring of rings) {
+            const life = await begin(world(), join, CORE | packed | ring);
+            try {
+              await live(life);
+            } finally {
+              life.end();
+            }
+          }
+        });
       }
-    });
-  });
+    }
+  }
 }

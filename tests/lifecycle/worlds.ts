@@ -5,7 +5,7 @@ import { MemoryBackend } from "@virtio/blk/memory";
 import { ConsoleDevice } from "@virtio/console";
 import { ConsoleDriver } from "@virtio/console/driver";
 import { MemoryConsole } from "@virtio/console/memory";
-import type { FeatureSet, QueueDevice } from "@virtio/device";
+import type { Device, FeatureSet, QueueCounters } from "@virtio/device";
 import type { DriverSession, DriverTransport } from "@virtio/device/driver";
 import { Frame, type FrameSink, type NetBackend, NetDevice, Offload, pass } from "@virtio/net";
 import { NetDriver } from "@virtio/net/driver";
@@ -14,6 +14,8 @@ import { assert, assertEquals } from "@std/assert";
 import { pattern } from "../../packages/blk/backends/backend_testing.ts";
 import { LaterBackend } from "../../packages/blk/backends/later_testing.ts";
 import { plainFrame } from "../../packages/net/testing.ts";
+import { WorkerDevice } from "@virtio/worker";
+import type { LifeData } from "./device_worker.ts";
 
 /** A driver with its device running. */
 export interface Guest {
@@ -29,11 +31,22 @@ export interface Guest {
   close(): Promise<void>;
 }
 
+/** A device where it runs. */
+export interface Placed {
+  readonly device: Device & { readonly queueCounters: readonly Readonly<QueueCounters>[] };
+  /** It has taken its place. */
+  begin?(): void;
+  /** Ends the worker, if there is one. */
+  end?(): void;
+}
+
 /** What is behind a device. It outlives any number of devices. */
 export interface World {
   /** A device for this world, as the ones before. */
-  device(): QueueDevice;
+  device(): Placed | Promise<Placed>;
   open(transport: DriverTransport, dma: DmaPool, core: FeatureSet): Promise<Guest>;
+  /** Whether the world must be stalled while a device is moved: what it says then would be lost. */
+  readonly stallToMove?: boolean;
   /** From now on nothing is answered. */
   stall(): void;
   /** Answers again, also what has waited. */
@@ -53,7 +66,9 @@ export function blkWorld(): World {
   const later = new LaterBackend(disk);
   let round = 0;
   return {
-    device: () => new BlkDevice({ backend: later, id: "life", queues: 2, queueSize: 32 }),
+    device: () => ({
+      device: new BlkDevice({ backend: later, id: "life", queues: 2, queueSize: 32 }),
+    }),
     stall: () => later.hold(),
     go: () => later.release(),
     async open(transport, dma, core) {
@@ -121,7 +136,9 @@ export function netWorld(): World {
   const echo = new Echo();
   let number = 0;
   return {
-    device: () => new NetDevice({ backend: echo, mac: "02:00:00:00:00:01", queueSize: 32 }),
+    device: () => ({
+      device: new NetDevice({ backend: echo, mac: "02:00:00:00:00:01", queueSize: 32 }),
+    }),
     stall: () => echo.stalled = true,
     go: () => {
       echo.stalled = false;
@@ -179,7 +196,7 @@ export function consoleWorld(): World {
     if (!stalled && host.available > 0) void host.send(host.takeBytes());
   };
   return {
-    device: () => new ConsoleDevice({ ports: [{ backend: host }], queueSize: 32 }),
+    device: () => ({ device: new ConsoleDevice({ ports: [{ backend: host }], queueSize: 32 }) }),
     stall: () => stalled = true,
     go: () => {
       stalled = false;
@@ -215,5 +232,33 @@ export function consoleWorld(): World {
         close: () => driver.close(),
       };
     },
+  };
+}
+
+/**
+ * The same world with its devices in workers, each in a new one. The driver's part is the same; what is behind the device is
+ * in the worker, and is stalled by a word of shared memory.
+ */
+export function inWorker(type: LifeData["type"], { open }: World): World {
+  const gate = new SharedArrayBuffer(8);
+  const bytes = new SharedArrayBuffer(type === "blk" ? 1024 * 1024 : 2000);
+  let count = 0;
+  const word = new Int32Array(gate);
+  return {
+    stallToMove: type === "console",
+    async device() {
+      const number = ++count;
+      const data: LifeData = { type, gate, bytes, number };
+      const device = new WorkerDevice(new URL("./device_worker.ts", import.meta.url), { data });
+      await device.ready;
+      return {
+        device,
+        begin: () => void Atomics.store(word, 1, number),
+        end: () => device.close(),
+      };
+    },
+    open,
+    stall: () => void Atomics.store(word, 0, 1),
+    go: () => void Atomics.store(word, 0, 0),
   };
 }
