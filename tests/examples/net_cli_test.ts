@@ -95,9 +95,12 @@ async function captured(args: readonly string[]): Promise<void> {
     }
     // Guest 2 asks guest 1, the host asks guest 1, and both guests ask the host.
     const requests = await tshark(path, [
-      ...["-Y", 'tcp contains "GET /file"', "-T", "fields", "-e", "frame.interface_name"],
+      ...["-Y", 'tcp contains "GET /file"', "-T", "fields"],
+      ...["-e", "frame.interface_name", "-e", "tcp.stream"],
     ]);
-    assertEquals(requests.sort(), ["guest 1", "guest 1", "guest 1", "guest 2", "guest 2"]);
+    // On a busy machine a request may be sent twice.
+    const asked = [...new Set(requests)].map((line) => line.split("\t")[0]!);
+    assertEquals(asked.sort(), ["guest 1", "guest 1", "guest 1", "guest 2", "guest 2"]);
     assertEquals(await count("tcp.flags.reset == 1"), 0);
     assert(await count("icmp.type == 8 && ip.dst == 10.0.0.254") > 0);
   } finally {

@@ -72,6 +72,8 @@ interface Connection {
 const SYN_OPTIONS = 8;
 const ARP_SIZE = 28;
 const ATTEMPTS = 10;
+/** Connections that are kept, those that ended included, before the ended ones are forgotten. */
+const KEPT = 64;
 const BULK = 32 * 1024;
 
 /** A station. */
@@ -313,9 +315,10 @@ export class Station {
     if (segment === null) return;
     const key = `${formatIp(from)} ${segment.fromPort} ${segment.toPort}`;
     let connection = this.#connections.get(key);
-    if (connection === undefined) {
+    const opening = (segment.flags & (Flag.syn | Flag.ack)) === Flag.syn;
+    if (connection === undefined || connection.tcp.over && opening) {
       const listener = this.#listeners.get(segment.toPort);
-      if (listener === undefined || (segment.flags & (Flag.syn | Flag.ack)) !== Flag.syn) {
+      if (listener === undefined || !opening) {
         if ((segment.flags & Flag.rst) === 0) this.#refuse(from, segment);
         return;
       }
@@ -349,9 +352,14 @@ export class Station {
       bulk: this.#options.offload ? BULK : 0,
       patience: this.#patience,
     }, crypto.getRandomValues(new Uint32Array(1))[0]!);
+    // Those that ended are kept for a while: the other side may not know it yet.
+    if (this.#connections.size >= KEPT) {
+      for (const [old, { tcp }] of this.#connections) if (tcp.over) this.#connections.delete(old);
+    }
     this.#connections.set(key, { tcp });
-    const forget = (): void => void this.#connections.delete(key);
-    tcp.closed.then(forget, forget);
+    tcp.closed.catch(() => {
+      if (this.#connections.get(key)?.tcp === tcp) this.#connections.delete(key);
+    });
     return tcp;
   }
 

@@ -168,6 +168,32 @@ Deno.test("a port at which nobody listens, and a peer that vanishes", async () =
   await assertRejects(() => again, Error, "not answered");
 });
 
+Deno.test("whoever missed that a connection ended is told again, and not that there was none", async () => {
+  let resets = 0;
+  let lost = 0;
+  const { a, b } = pair();
+  // The last acknowledgement of the side that ends first does not arrive.
+  const receive = a.receive.bind(a);
+  const ends = new Map<Station, boolean>();
+  const watch = (station: Station, take: (frame: Frame) => void) => (frame: Frame): void => {
+    const flags = frame.buffer[47]!;
+    if (frame.buffer[23] === 6 && (flags & 4) !== 0) resets++;
+    if (frame.buffer[23] === 6 && (flags & 1) !== 0) ends.set(station, true);
+    else if (ends.size === 2 && lost === 0 && frame.length === 54) {
+      lost++;
+      return;
+    }
+    take(frame);
+  };
+  a.receive = watch(a, receive);
+  b.receive = watch(b, b.receive.bind(b));
+  serveHttp(b, new Map([["/file", randomBytes(1000)]]));
+  await fetchHttp(a, "10.0.0.2", "/file");
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assertEquals([lost, resets], [1, 0]);
+  assertEquals((await fetchHttp(a, "10.0.0.2", "/file")).length, 1000);
+});
+
 Deno.test("a missing file is a 404, and no request at all a 400", async () => {
   const { a, b } = pair();
   serveHttp(b, new Map());

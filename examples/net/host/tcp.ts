@@ -126,8 +126,12 @@ export class TcpConnection {
 
   /** Takes a segment of the other side. */
   receive(segment: Segment): void {
-    if (this.#state === "over") return;
     const { flags } = segment;
+    if (this.#state === "over") {
+      // Our last acknowledgement was lost, or late.
+      if (this.#endReceived && (flags & Flag.fin) !== 0) this.#sendControl(Flag.ack);
+      return;
+    }
     if (this.#state === "listening") {
       if ((flags & Flag.syn) === 0) return;
       this.#takeSyn(segment);
