@@ -89,7 +89,7 @@ function method(bench: NetBench): string[] {
     compiler === null ? "There is no C compiler here." : `C: ${compiler}, -O2: the same work.`,
     ...(guest === null ? [] : [
       `One boot of Linux ${guest.kernel} in v86 with all cards and consoles; the same station answers behind each card, ` +
-      "ours behind the switch. Of four slices each the fastest.",
+      "ours behind the switch. Of eight slices each the fastest.",
       "No offloads: the features that v86's own card offers, and no others.",
     ]),
     `Load was ${load.toFixed(1)} on ${processors} processors.`,
