@@ -3,6 +3,9 @@ import { DirtyBitmap, GuestMemory, type SharedMemory } from "@virtio/memory";
 import { openQueue, type Queue, type QueueState } from "@virtio/vring";
 import { type Call, CallTaker, describeError } from "./call.ts";
 import type { DeviceDescription, FromWorker } from "./messages.ts";
+import { Journal } from "./journal.ts";
+import { JournaledQueue } from "./journaled_queue.ts";
+import type { ServeOptions } from "./serve.ts";
 import type { Link } from "./words.ts";
 
 /** Turns of the loop after which the event loop turns too, whatever the load. */
@@ -16,13 +19,14 @@ export class DeviceHost {
   readonly #device: Device;
   readonly #link: Link;
   readonly #post: (message: FromWorker) => void;
-  readonly #open: ((address: bigint, size: number) => ArrayBufferLike) | undefined;
+  readonly #options: ServeOptions;
+  readonly #journals: SharedArrayBuffer | null;
   readonly #calls: CallTaker;
   /** The one that is under way: it waits for memory. */
   #waiting: Call | null = null;
   #memory: { readonly id: number; readonly memory: GuestMemory } | null = null;
   #features = 0n;
-  /** Counts starts, so that the other side knows of which life a message speaks. */
+  /** As the other side counts starts, so that it knows of which life a message speaks. */
   #life = 0;
   #started = false;
   readonly #queues: (Queue | null)[];
@@ -34,12 +38,14 @@ export class DeviceHost {
     device: Device,
     link: Link,
     post: (message: FromWorker) => void,
-    open?: (address: bigint, size: number) => ArrayBufferLike,
+    journals: SharedArrayBuffer | null,
+    options: ServeOptions,
   ) {
     this.#device = device;
     this.#link = link;
     this.#post = post;
-    this.#open = open;
+    this.#options = options;
+    this.#journals = options.repeatable ? journals : null;
     this.#calls = new CallTaker(link);
     this.#queues = device.queueSizes.map(() => null);
     this.#kicks = new Int32Array(device.queueSizes.length);
@@ -55,7 +61,19 @@ export class DeviceHost {
       requires: [...device.requires ?? []],
       queueSizes: [...device.queueSizes],
       config: device.config.bytes.slice(),
+      repeatable: this.#options.repeatable ?? false,
     };
+  }
+
+  /** Stops the device for good, whatever it is doing. A promise if it touches guest memory until that resolves. */
+  abandon(): void | Promise<void> {
+    this.#started = false;
+    this.#queues.fill(null);
+    try {
+      return this.#device.stop()?.catch(() => {});
+    } catch {
+      // It is given up anyway, and whoever gave it up knows why.
+    }
   }
 
   /** Nothing is in flight: nobody waits for the event loop. */
@@ -71,7 +89,7 @@ export class DeviceHost {
 
   /** Guest memory that a call will name. */
   addMemory(id: number, shared: SharedMemory, dirty: SharedArrayBuffer | null): void {
-    const memory = GuestMemory.from(shared, this.#open);
+    const memory = GuestMemory.from(shared, this.#options.openMemory);
     if (dirty !== null) memory.tracker = new DirtyBitmap(dirty);
     this.#memory = { id, memory };
     const waiting = this.#waiting;
@@ -125,6 +143,8 @@ export class DeviceHost {
         return this.#writeConfig(data as { offset: number; bytes: Uint8Array });
       case "counters":
         return (device as Partial<Counted>).queueCounters?.map((each) => ({ ...each })) ?? null;
+      case "report":
+        return this.#options.report?.() ?? null;
       case "save":
         return { device: device.save?.() ?? null };
       case "restore":
@@ -135,8 +155,8 @@ export class DeviceHost {
     }
   }
 
-  #start({ features }: StartCall): number {
-    const life = ++this.#life;
+  #start({ features, life }: StartCall): void {
+    this.#life = life;
     this.#features = features;
     this.#started = true;
     const isLive = (): boolean => this.#started && this.#life === life;
@@ -155,11 +175,13 @@ export class DeviceHost {
       },
     };
     this.#device.start(activation);
-    return life;
   }
 
   #startQueue({ index, state }: { index: number; state: QueueState }): void {
-    const queue = openQueue(this.#memory!.memory, state, this.#features);
+    const { memory } = this.#memory!;
+    const queue = this.#journals === null
+      ? openQueue(memory, state, this.#features)
+      : new JournaledQueue(memory, state, this.#features, new Journal(this.#journals, index));
     this.#queues[index] = queue;
     this.#kicks[index] = this.#link.kicks(index);
     this.#device.startQueue(index, queue);
@@ -236,6 +258,7 @@ interface Counted {
 interface StartCall {
   readonly memory: number;
   readonly features: bigint;
+  readonly life: number;
 }
 
 /** A write of the driver is of 1, 2 or 4 bytes. */

@@ -1,6 +1,10 @@
 import { errorFrom, makeCall, WorkerError } from "./call.ts";
 import { type DeviceDescription, type FromWorker, listen, type Port } from "./messages.ts";
+import { allocateJournals } from "./journal.ts";
 import { Link } from "./words.ts";
+
+/** Milliseconds after which a thread that was ended cannot run any more. */
+const GRACE = 2500;
 
 /** A worker as an embedder may bring it: the platform's `Worker`, or Node's. */
 export interface WorkerPort extends Port {
@@ -22,17 +26,28 @@ export class DeviceWorker {
   readonly link: Link = new Link();
   /** Resolves when the device was made. @throws {Error} If it could not be. */
   readonly ready: Promise<DeviceDescription>;
+  /** Where its queues write down what they publish; null unless wanted. */
+  readonly journals: SharedArrayBuffer | null;
   readonly #port: WorkerPort;
   readonly #patience: number;
   readonly #listener: WorkerListener;
   #dead = false;
+  #gone: void | Promise<void> = undefined;
 
   /**
    * @param port The worker; nothing was sent to it yet.
    * @param data For the function that makes the device.
    * @param patience Milliseconds to wait for an answer.
+   * @param journaled Whether its queues keep journals.
    */
-  constructor(port: WorkerPort, data: unknown, patience: number, listener: WorkerListener) {
+  constructor(
+    port: WorkerPort,
+    data: unknown,
+    patience: number,
+    listener: WorkerListener,
+    journaled: boolean,
+  ) {
+    this.journals = journaled ? allocateJournals() : null;
     this.#port = port;
     this.#patience = patience;
     this.#listener = listener;
@@ -56,7 +71,7 @@ export class DeviceWorker {
     port.addEventListener?.("error", failed);
     port.on?.("error", failed);
     port.on?.("exit", (code) => failed(new Error(`exit with code ${String(code)}`)));
-    this.post({ virtio: "open", buffer: this.link.buffer, data });
+    this.post({ virtio: "open", buffer: this.link.buffer, journals: this.journals, data });
   }
 
   /** Whether it is gone. */
@@ -87,9 +102,17 @@ export class DeviceWorker {
     }
   }
 
-  /** Ends the thread. Nothing of it touches guest memory once this returns or shortly after. */
+  /** Of one that was ended: nothing if it touches guest memory no more, else a promise of that. */
+  get gone(): void | Promise<void> {
+    return this.#gone;
+  }
+
+  /** Ends the thread. It may touch guest memory until it is `gone`. */
   end(): void {
+    if (this.#dead) return;
     this.#dead = true;
+    this.#gone = this.link.revoke(GRACE);
+    this.#gone?.then(() => this.#gone = undefined);
     this.#port.terminate();
   }
 

@@ -16,12 +16,20 @@ export interface DeviceDescription {
   readonly queueSizes: readonly number[];
   /** The configuration space. */
   readonly config: Uint8Array;
+  /** See `ServeOptions.repeatable`. */
+  readonly repeatable: boolean;
 }
 
 /** To the worker. */
 export type ToWorker =
   /** The first message. */
-  | { readonly virtio: "open"; readonly buffer: SharedArrayBuffer; readonly data: unknown }
+  | {
+    readonly virtio: "open";
+    readonly buffer: SharedArrayBuffer;
+    /** Where queues write down what they publish; null if nobody will want to know. */
+    readonly journals: SharedArrayBuffer | null;
+    readonly data: unknown;
+  }
   /** Guest memory, before it is named in a call. */
   | {
     readonly virtio: "memory";

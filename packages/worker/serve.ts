@@ -21,6 +21,14 @@ export interface ServeOptions {
   readonly events?: boolean;
   /** Microseconds to look again and again before going to sleep; adapts to what comes, this at most. 50 unless given. */
   readonly spin?: number;
+  /**
+   * Whether requests may be handled twice, and the device has no state beside its configuration and what is behind it: so for
+   * a block device, not for a network device with its filters. No unless given. Only then can another worker go on where
+   * one died: `WorkerDeviceOptions.onDeath`.
+   */
+  readonly repeatable?: boolean;
+  /** What `WorkerDevice.reports` gives: plain data about what the device did. */
+  readonly report?: () => unknown;
   /** Opens memory that has only an address in this process; see `GuestMemory.from`. */
   readonly openMemory?: (address: bigint, size: number) => ArrayBufferLike;
   /** Where the other side is heard; the worker's global scope unless given. In Node: `parentPort`. */
@@ -58,7 +66,10 @@ export function serveDevice<T>(
     if (sent?.virtio === "open") {
       const link = new Link(sent.buffer);
       Promise.resolve(sent.data as T).then(create).then((device) => {
-        host = new DeviceHost(device, link, post, options.openMemory);
+        host = new DeviceHost(device, link, post, sent.journals, options);
+        // Some platforms end a worker after an uncaught error, others let it go on: this one is given up everywhere.
+        port.addEventListener?.("error", () => leave(host!, link));
+        port.addEventListener?.("unhandledrejection", () => leave(host!, link));
         post({ virtio: "ready", device: host.describe() });
         return run(host, link, options);
       }).catch((error) => post({ virtio: "refused", error: describeError(error) }));
@@ -68,12 +79,20 @@ export function serveDevice<T>(
   });
 }
 
+/** Stops the device for good. */
+function leave(host: DeviceHost, link: Link): void {
+  const stopped = host.abandon();
+  if (stopped === undefined) link.leave();
+  else stopped.then(() => link.leave());
+}
+
 /** Looks, serves, spins, sleeps; for as long as the worker lives. */
-async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise<never> {
+async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise<void> {
   const { words } = link;
   const longest = (options.spin ?? 50) / 1000;
   let spin = longest;
   for (;;) {
+    if (!link.enter()) return leave(host, link);
     const seen = Atomics.load(words, Word.wake);
     host.look();
     // What the device does in microtasks (a batch's used buffers are published in one) belongs to this turn.
@@ -88,6 +107,7 @@ async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise
     Atomics.store(words, Word.workerAsleep, 1);
     if (Atomics.load(words, Word.wake) === seen) {
       if (options.events === false && host.idle) {
+        link.rest();
         Atomics.wait(words, Word.wake, seen, LONGEST_SLEEP);
       } else {
         const waiting = Atomics.waitAsync(words, Word.wake, seen);

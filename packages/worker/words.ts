@@ -22,8 +22,25 @@ export const Word = {
   config: 6,
   /** Interrupts that were raised when the transport's side slept: what notifications cost is seen here. */
   notifications: 7,
+  /** Who may touch guest memory, one of `LeaseState`. */
+  lease: 8,
   /** Here the counters of kicks begin, one a queue; those of interrupts follow. */
   queues: 16,
+} as const;
+
+/**
+ * Whether a worker may touch guest memory. A thread that is ended runs on for a while on some platforms (in Deno, for up to two
+ * seconds), so that its end alone says nothing.
+ */
+export const LeaseState = {
+  /** It sleeps with nothing in flight: it can be taken from it. */
+  free: 0,
+  /** It may. */
+  held: 1,
+  /** It is asked to stop. */
+  wanted: 2,
+  /** It will not, ever again. */
+  gone: 3,
 } as const;
 
 /** How a call goes back and forth. A request or an answer that is longer than the area comes in parts. */
@@ -65,6 +82,45 @@ export class Link {
     this.buffer = buffer;
     this.words = new Int32Array(buffer, 0, WORDS);
     this.area = new Uint8Array(buffer, 4 * WORDS, AREA);
+  }
+
+  /** The worker: takes the lease, or keeps it. @returns Whether it may go on; else it stops its device and calls `leave`. */
+  enter(): boolean {
+    const { free, held } = LeaseState;
+    const before = Atomics.compareExchange(this.words, Word.lease, free, held);
+    return before === free || before === held;
+  }
+
+  /** The worker: about to sleep with nothing in flight. */
+  rest(): void {
+    Atomics.compareExchange(this.words, Word.lease, LeaseState.held, LeaseState.free);
+  }
+
+  /** The worker: touches nothing any more. */
+  leave(): void {
+    Atomics.store(this.words, Word.lease, LeaseState.gone);
+    Atomics.notify(this.words, Word.lease);
+  }
+
+  /**
+   * The transport's side: takes the lease from a worker.
+   *
+   * @param grace Milliseconds after which an ended thread cannot run any more.
+   * @returns Nothing if it is taken, a promise if it will be.
+   */
+  revoke(grace: number): void | Promise<void> {
+    const { words } = this;
+    const { free, held, wanted, gone } = LeaseState;
+    const before = Atomics.compareExchange(words, Word.lease, free, gone);
+    if (before === free || before === gone) return;
+    if (Atomics.compareExchange(words, Word.lease, held, wanted) === free) {
+      return this.revoke(grace);
+    }
+    this.wakeWorker();
+    const waiting = Atomics.waitAsync(words, Word.lease, wanted, grace);
+    const done = (): void => void Atomics.store(words, Word.lease, gone);
+    if (!waiting.async) return done();
+    return waiting.value.then(done);
   }
 
   /** Kicks of a queue so far; wraps. */

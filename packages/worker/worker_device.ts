@@ -10,6 +10,7 @@ import { DirtyBitmap, type GuestMemory } from "@virtio/memory";
 import { openQueue, type Queue, type QueueState } from "@virtio/vring";
 import { errorFrom, WorkerError } from "./call.ts";
 import { DeviceWorker, type WorkerPort } from "./device_worker.ts";
+import { Journal } from "./journal.ts";
 import type { DeviceDescription, FromWorker } from "./messages.ts";
 import { Word } from "./words.ts";
 
@@ -24,11 +25,21 @@ export interface WorkerDeviceOptions {
   readonly workers?: number;
   /** Milliseconds to wait for a worker's answer before it counts as dead; 10,000 unless given. */
   readonly patience?: number;
+  /**
+   * What is to happen when a worker dies. "reset", unless given: the device asks its driver for a reset. "replace": a new
+   * worker of the same module takes over while the guest runs. What was not yet told to the driver is handled again, so
+   * the module must say that its device is `repeatable`; chains are completed in the order in which they came, so that it is
+   * known what that is. Where it cannot be done the device asks for a reset, and the error says why.
+   */
+  readonly onDeath?: "reset" | "replace";
   /** Told when a worker dies, and what a device reports that no driver listens to. */
   readonly onError?: (error: Error) => void;
   /** Makes a worker; the platform's `Worker` unless given. */
   readonly spawn?: (source: URL | string) => WorkerPort;
 }
+
+/** Workers that may die one after the other without anything being published. */
+const MOST_STRIKES = 3;
 
 /** A queue that is being stopped. */
 interface Stopping {
@@ -59,8 +70,16 @@ export class WorkerDevice implements Device {
   #activation: Activation | null = null;
   /** What the workers mark for the memory's tracker; null if it has none. */
   #dirty: DirtyBitmap | null = null;
-  /** As the workers count. */
+  /** Counts starts. */
   #life = 0;
+  /** How each started queue was given to its worker. */
+  readonly #live: Map<number, QueueState> = new Map();
+  /** Workers that died, whose place is being filled. */
+  readonly #lost: Set<DeviceWorker> = new Set();
+  /** Deaths since a worker published anything. */
+  #strikes = 0;
+  /** What the device saved when it was started, or when its configuration was written last. */
+  #state: unknown = null;
   /** Interrupts that were passed on, by queue. */
   #seen: Int32Array = new Int32Array(0);
   readonly #stopping: Map<number, Stopping> = new Map();
@@ -97,6 +116,7 @@ export class WorkerDevice implements Device {
         message: (message) => this.#heard(worker, message),
         died: (error) => this.#died(worker, error),
       },
+      this.#options.onDeath === "replace",
     );
     return worker;
   }
@@ -171,6 +191,15 @@ export class WorkerDevice implements Device {
     );
   }
 
+  /**
+   * What each worker says of itself: `ServeOptions.report`; null where it has none.
+   *
+   * @throws {WorkerError} If a worker is dead.
+   */
+  reports(): unknown[] {
+    return this.#workers.map((worker) => worker.call("report"));
+  }
+
   /** Whether all workers live. */
   get alive(): boolean {
     return this.#workers.every((worker) => !worker.dead);
@@ -207,8 +236,9 @@ export class WorkerDevice implements Device {
     for (const worker of this.#workers) {
       worker.post({ virtio: "memory", id, memory: shared, dirty });
     }
-    this.#life = this.#callAll("start", { memory: id, features }) as number;
+    this.#callAll("start", { memory: id, features, life: ++this.#life });
     this.#activation = activation;
+    this.#keepState();
     for (let queue = 0; queue < this.#seen.length; queue++) {
       this.#seen[queue] = this.#worker(queue).link.interrupts(queue);
     }
@@ -216,17 +246,35 @@ export class WorkerDevice implements Device {
     for (const worker of this.#workers) this.#watch(worker, watch);
   }
 
+  #keepState(): void {
+    if (this.#options.onDeath === "replace") this.#state = this.save();
+  }
+
   /** See `Device.startQueue`. */
   startQueue(index: number, queue: Queue): void {
-    this.#worker(index).call("startQueue", { index, state: queue.snapshot() });
+    const state = queue.snapshot();
+    const worker = this.#worker(index);
+    // One that takes over is given all that are live.
+    if (!this.#lost.has(worker)) worker.call("startQueue", { index, state });
+    else {new Journal(worker.journals!, index).begin(
+        state.position.nextUsed,
+        state.position.usedWrap,
+      );}
+    this.#live.set(index, state);
   }
 
   /** See `Device.stopQueue`. */
   stopQueue(index: number): Queue | Promise<Queue> {
-    const state = this.#worker(index).call("stopQueue", index) as QueueState | null;
-    // What was used while it stopped is told before it counts as stopped.
-    this.poll();
-    if (state !== null) return this.#reopen(state);
+    const worker = this.#worker(index);
+    if (!this.#lost.has(worker)) {
+      const state = worker.call("stopQueue", index) as QueueState | null;
+      // What was used while it stopped is told before it counts as stopped.
+      this.poll();
+      if (state !== null) {
+        this.#live.delete(index);
+        return this.#reopen(state);
+      }
+    }
     return new Promise((resolve, reject) => {
       this.#stopping.set(index, { life: this.#life, resolve, reject });
     });
@@ -248,6 +296,7 @@ export class WorkerDevice implements Device {
     if (this.#activation === null) return;
     this.#activation = null;
     this.#watching++;
+    this.#live.clear();
     const lost = new WorkerError("The device was stopped");
     for (const stopping of this.#stopping.values()) stopping.reject(lost);
     this.#stopping.clear();
@@ -255,8 +304,10 @@ export class WorkerDevice implements Device {
     for (const worker of this.#workers) {
       if (!worker.dead && worker.call("stop") === false) left++;
     }
-    if (left === 0) return;
-    return new Promise((resolve) => this.#settling = { left, resolve });
+    // A thread that was ended may run on for a while.
+    const going = this.#workers.map(({ gone }) => gone).filter((gone) => gone instanceof Promise);
+    if (left > 0) going.push(new Promise((resolve) => this.#settling = { left, resolve }));
+    if (going.length > 0) return Promise.all(going).then(() => {});
   }
 
   /** See `Device.save`: what the device in the worker saves. */
@@ -349,11 +400,13 @@ export class WorkerDevice implements Device {
     for (const worker of old) if (!worker.dead) worker.call("stop");
     this.#activation = null;
     this.#handOver(old, fresh);
-    if (saved !== null) this.restore(saved);
     this.#callAll("accepts", activation.features);
+    // After that: a block device's cache mode is what it saved, not what it has at first.
+    if (saved !== null) this.restore(saved);
     this.start(activation);
     for (const [index, state] of states) {
       this.#worker(index).call("startQueue", { index, state });
+      this.#live.set(index, state);
       this.notify(index);
     }
   }
@@ -401,6 +454,7 @@ export class WorkerDevice implements Device {
   #configWritten(offset: number, bytes: Uint8Array): boolean {
     const { config } = this.#callAll("write", { offset, bytes }) as { config: Uint8Array };
     this.config.bytes.set(config);
+    this.#keepState();
     return false;
   }
 
@@ -430,6 +484,7 @@ export class WorkerDevice implements Device {
     const stopping = this.#stopping.get(message.queue);
     if (stopping === undefined || stopping.life !== message.life) return;
     this.#stopping.delete(message.queue);
+    this.#live.delete(message.queue);
     this.poll();
     try {
       if (message.error !== null) throw errorFrom(message.error);
@@ -445,6 +500,16 @@ export class WorkerDevice implements Device {
     if (!this.#workers.includes(worker)) return;
     // What it had done and told is told before.
     this.poll();
+    if (this.#options.onDeath === "replace" && this.#activation !== null) {
+      this.#lost.add(worker);
+      void this.#takeOver(worker, error).finally(() => this.#lost.delete(worker));
+      return;
+    }
+    this.#giveUp(worker, error);
+  }
+
+  /** Nobody takes a dead worker's place. */
+  #giveUp(worker: DeviceWorker, error: Error): void {
     for (const [queue, stopping] of this.#stopping) {
       if (this.#worker(queue) !== worker) continue;
       this.#stopping.delete(queue);
@@ -455,6 +520,88 @@ export class WorkerDevice implements Device {
       this.#settling = null;
     }
     this.#activation?.fail(error);
+  }
+
+  /** Has a new worker go on where one died. */
+  async #takeOver(dead: DeviceWorker, error: Error): Promise<void> {
+    const activation = this.#activation!;
+    const life = this.#life;
+    let fresh: DeviceWorker | null = null;
+    try {
+      if (!this.#told().repeatable) {
+        throw new WorkerError("its module does not say that it is repeatable");
+      }
+      if (++this.#strikes > MOST_STRIKES) {
+        throw new WorkerError(`the same requests have ended ${this.#strikes} workers`);
+      }
+      fresh = this.#spawn(this.#source, this.#options.data);
+      this.#checkLike(await fresh.ready);
+      await dead.gone;
+      if (this.#activation !== activation || this.#life !== life) {
+        // Reset meanwhile: the new one begins with the next life, unless that has begun without it.
+        if (this.#activation !== null) throw new WorkerError("the device was started meanwhile");
+        this.#fill(dead, fresh);
+        return;
+      }
+      this.#fillStarted(dead, fresh, activation);
+    } catch (reason) {
+      fresh?.end();
+      const why = reason instanceof Error ? reason.message : String(reason);
+      this.#giveUp(dead, new WorkerError(`${error.message}. No other could take over: ${why}`));
+    }
+  }
+
+  /** Puts a worker in another's place. */
+  #fill(dead: DeviceWorker, fresh: DeviceWorker): void {
+    const place = this.#workers.indexOf(dead);
+    // Closed, or replaced as a whole.
+    if (place < 0) throw new WorkerError("it had been replaced already");
+    this.#workers[place] = fresh;
+    this.#lost.delete(dead);
+    for (let queue = 0; queue < this.#seen.length; queue++) {
+      if (this.#worker(queue) === fresh) this.#seen[queue] = fresh.link.interrupts(queue);
+    }
+  }
+
+  /** The same while the device runs: it gets the queues. */
+  #fillStarted(dead: DeviceWorker, fresh: DeviceWorker, { memory, features }: Activation): void {
+    const queues = [...this.#live.keys()].filter((queue) => this.#worker(queue) === dead);
+    for (const queue of queues) {
+      const given = this.#live.get(queue)!;
+      const state = new Journal(dead.journals!, queue).recover(memory, given, features);
+      if (state.position.nextUsed !== given.position.nextUsed) this.#strikes = 0;
+      this.#live.set(queue, state);
+    }
+    const id = ++memories;
+    fresh.post({
+      virtio: "memory",
+      id,
+      memory: memory.share(),
+      dirty: this.#dirty?.buffer ?? null,
+    });
+    fresh.call("accepts", features);
+    if (this.#state !== null) fresh.call("restore", this.#state);
+    fresh.call("start", { memory: id, features, life: this.#life });
+    this.#fill(dead, fresh);
+    this.#watch(fresh, this.#watching);
+    for (const queue of queues) {
+      const state = this.#live.get(queue)!;
+      const stopping = this.#stopping.get(queue);
+      if (stopping === undefined) {
+        fresh.call("startQueue", { index: queue, state });
+        fresh.link.kick(queue);
+      } else {
+        // Nothing of it is in flight any more.
+        this.#stopping.delete(queue);
+        this.#live.delete(queue);
+        stopping.resolve(this.#reopen(state));
+      }
+    }
+    // It may have died between publishing and telling.
+    const activation = this.#activation;
+    for (const queue of queues) {
+      if (this.#activation === activation) activation?.interrupt.queue(queue);
+    }
   }
 
   /** Passes on interrupts, sleeps, and again. */
