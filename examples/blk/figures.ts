@@ -1,5 +1,6 @@
 /** What the example counts, and how it shows it. */
-import type { BlkDevice } from "@virtio/blk";
+import type { BlkStats } from "@virtio/blk";
+import type { QueueCounters } from "@virtio/device";
 import { mebibytes, type QueueFigures, queueFigures, ratio, table } from "../shared/figures.ts";
 
 /** The figures of a run. */
@@ -14,8 +15,14 @@ export interface Figures extends QueueFigures {
   readonly exits: number;
 }
 
+/** What a block device counts. */
+export interface Counted {
+  readonly stats: Readonly<BlkStats>;
+  readonly queueCounters: readonly Readonly<QueueCounters>[];
+}
+
 /** Reads a device's counters. */
-export function readFigures(device: BlkDevice, exits: number): Figures {
+export function readFigures(device: Counted, exits: number): Figures {
   const { stats } = device;
   return {
     requests: stats.requests,

@@ -1,13 +1,13 @@
 /** The example's run with a stock Linux in v86. */
-import type { BlkDevice } from "@virtio/blk";
+import type { Device } from "@virtio/device";
 import { V86Machine } from "@virtio/v86";
 import { COMMAND_LINE, Guest } from "../guest/guest.ts";
 import { terminalInput } from "../guest/terminal.ts";
 import { type BootFiles, bootFiles, readUserFile } from "../shared/boot_files.ts";
 import { Checks, type Outcome, type Progress, RunError } from "../shared/run.ts";
 import { serveInspector } from "../shared/inspect/serve.ts";
-import { type Attached, seatName } from "../shared/seat.ts";
-import { attachDisk } from "./attach.ts";
+import { attach as attachTo, type Attached, seatName } from "../shared/seat.ts";
+import { openDisk } from "./disk.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import { hashFilesInImage } from "./host_check.ts";
 import type { Image } from "./image.ts";
@@ -20,15 +20,6 @@ const MODULES = "virtio_pci virtio_mmio virtio_blk ext4";
 async function filesOf({ kernel, initrd }: Options, progress: Progress): Promise<BootFiles> {
   if (kernel === null || initrd === null) return await bootFiles(progress, kernel);
   return { kernel: await readUserFile(kernel), initrd: await readUserFile(initrd) };
-}
-
-function deviceOf(options: Options, image: Image): ConstructorParameters<typeof BlkDevice>[0] {
-  return {
-    backend: image.backend,
-    id: "virtio-ts",
-    queues: options.queues,
-    readonly: options.readonly,
-  };
 }
 
 /**
@@ -44,22 +35,26 @@ export async function runLinux(
   judge: (outcome: Outcome<Figures>) => boolean,
 ): Promise<boolean> {
   const { kernel, initrd } = await filesOf(options, progress);
-  let attached: Attached<BlkDevice> | null = null;
+  using disk = await openDisk(options, image);
+  // Workers see the guest's memory only if it is shared.
+  const shared = options.in !== "process";
+  let attached: Attached<Device> | null = null;
   const attach = (machine: V86Machine): void => {
-    attached = attachDisk(machine, options, deviceOf(options, image));
+    attached = attachTo(machine, options, disk.device);
   };
   if (options.initrd !== null) {
-    await runOwnSystem(kernel, initrd, attach);
+    await runOwnSystem(kernel, initrd, attach, shared);
     return true;
   }
   progress.step(`booting Linux in v86, disk on ${seatName(options)}`);
   await using inspection = new AsyncDisposableStack();
   const start = performance.now();
-  const guest = await Guest.boot({ kernel, initrd, attach });
+  const guest = await Guest.boot({ kernel, initrd, attach, machine: { shared } });
   const bootMs = performance.now() - start;
   progress.step(`Linux takes commands after ${(bootMs / 1000).toFixed(1)} s`);
-  const { device, errors } = attached!;
-  if (options.inspect) {
+  const { errors } = attached!;
+  if (options.inspect && disk.local !== null) {
+    const device = disk.local;
     const { memory } = guest.machine;
     const queueNames = device.queueSizes.map((_, i) => `requests ${i}`);
     const server = await serveInspector([{ name: "Disk", device, memory, queueNames }]);
@@ -71,7 +66,7 @@ export async function runLinux(
     await work(guest, options, image, checks, progress);
     const workMs = performance.now() - start - bootMs;
     checks.addErrors(errors);
-    const figures = readFigures(device, guest.machine.exits.total);
+    const figures = readFigures(disk.counted(), guest.machine.exits.total);
     const ok = judge({ guest: "linux", checks: checks.list, figures, bootMs, workMs });
     if (options.shell) await lendShell(guest, progress);
     return ok;
@@ -226,10 +221,12 @@ async function runOwnSystem(
   kernel: Uint8Array,
   initrd: Uint8Array,
   attach: (machine: V86Machine) => void,
+  shared: boolean,
 ): Promise<void> {
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   const machine = await V86Machine.create({
     memorySize: 256 * MIB,
+    shared,
     onSerial: (byte) => Deno.stdout.writeSync(new Uint8Array([byte])),
     onStopped: () => resolve(),
   });

@@ -1,5 +1,4 @@
 /** The example's run without an operating system: this project's own driver on the same device. Runs wherever Deno runs. */
-import { BlkDevice } from "@virtio/blk";
 import { BlkDriver } from "@virtio/blk/driver";
 import { VIRTIO_F_RING_PACKED } from "@virtio/device";
 import { GuestMemory } from "@virtio/memory";
@@ -7,6 +6,7 @@ import { DmaPool } from "@virtio/vring/driver";
 import { randomBytes } from "../shared/bytes.ts";
 import { Checks, type Outcome, type Progress } from "../shared/run.ts";
 import { join } from "../shared/seat.ts";
+import { openDisk } from "./disk.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import type { Image } from "./image.ts";
 import type { Options } from "./options.ts";
@@ -24,13 +24,8 @@ export async function runTs(
 ): Promise<Outcome<Figures>> {
   const start = performance.now();
   const memory = GuestMemory.allocate(32 * MIB);
-  const device = new BlkDevice({
-    backend: image.backend,
-    id: "virtio-ts",
-    queues: options.queues,
-    readonly: options.readonly,
-  });
-  const joined = join(options, memory, device);
+  using disk = await openDisk(options, image);
+  const joined = join(options, memory, disk.device);
   const driver = await BlkDriver.open(joined.driver, {
     dma: new DmaPool(memory, 0x1000, 32 * MIB - 0x1000),
   });
@@ -65,7 +60,7 @@ export async function runTs(
   checks.add(`${(size / MIB).toFixed(1)} MiB read back are what was written`, equal(back, data));
   progress.step("the host opens the image itself");
   checks.add("the host finds the same bytes in the image", equal(readImage(image, size), data));
-  const figures = readFigures(device, joined.counters.reads + joined.counters.writes);
+  const figures = readFigures(disk.counted(), joined.counters.reads + joined.counters.writes);
   await driver.close();
   checks.addErrors(joined.errors);
   const workMs = performance.now() - start - bootMs;
