@@ -76,6 +76,13 @@ export class DeviceHost {
     }
   }
 
+  /** Chains that the device was handed so far; 0 if it does not count. */
+  get chains(): number {
+    let sum = 0;
+    for (const { chains } of (this.#device as Partial<Counted>).queueCounters ?? []) sum += chains;
+    return sum;
+  }
+
   /** Nothing is in flight: nobody waits for the event loop. */
   get idle(): boolean {
     return this.#waiting === null &&

@@ -104,6 +104,13 @@ async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise
       continue;
     }
     spin = Math.max(longest / 64, spin / 2);
+    // A busy queue puts off the rest of its chains to a later turn: there would be none while this thread sleeps.
+    if (options.events === false) {
+      for (let done = -1; done !== host.chains;) {
+        done = host.chains;
+        await later();
+      }
+    }
     Atomics.store(words, Word.workerAsleep, 1);
     if (Atomics.load(words, Word.wake) === seen) {
       if (options.events === false && host.idle) {
@@ -128,6 +135,17 @@ function spinWhile(words: Int32Array, value: number, milliseconds: number): bool
     }
   } while (performance.now() < until);
   return false;
+}
+
+/** Resolves after what was put off to a later turn, as devices put it off. */
+function later(): Promise<void> {
+  const { setImmediate } = globalThis as unknown as {
+    setImmediate?: (run: () => void) => void;
+  };
+  return new Promise((resolve) => {
+    if (setImmediate === undefined) setTimeout(resolve, 0);
+    else setImmediate(resolve);
+  });
 }
 
 const channel = new MessageChannel();

@@ -20,7 +20,7 @@ export const Word = {
   length: 5,
   /** Counts changes of the configuration, which the event then tells of. */
   config: 6,
-  /** Interrupts that were raised when the transport's side slept: what notifications cost is seen here. */
+  /** How often either side had to be woken: what notifications cost is seen here. */
   notifications: 7,
   /** Who may touch guest memory, one of `LeaseState`. */
   lease: 8,
@@ -143,7 +143,10 @@ export class Link {
   wakeWorker(): void {
     const { words } = this;
     Atomics.add(words, Word.wake, 1);
-    if (Atomics.exchange(words, Word.workerAsleep, 0) === 1) Atomics.notify(words, Word.wake);
+    if (Atomics.exchange(words, Word.workerAsleep, 0) === 1) {
+      Atomics.add(words, Word.notifications, 1);
+      Atomics.notify(words, Word.wake);
+    }
   }
 
   /** The worker: a queue has used buffers. */

@@ -168,7 +168,7 @@ export class WorkerDevice implements Device {
     return this.#config!;
   }
 
-  /** Notifications that woke this side so far: what interrupts cost. */
+  /** Notifications that woke either side so far: what kicks and interrupts cost. */
   get notifications(): number {
     return this.#workers.reduce(
       (sum, { link }) => sum + Atomics.load(link.words, Word.notifications),
