@@ -1,6 +1,7 @@
 import {
   type Activation,
   ConfigSpace,
+  defer,
   type Device,
   type FeatureRequirement,
   type FeatureSet,
@@ -40,6 +41,9 @@ export interface WorkerDeviceOptions {
 
 /** Workers that may die one after the other without anything being published. */
 const MOST_STRIKES = 3;
+
+/** Times that interrupts are passed on before the event loop gets its turn. */
+const MOST_ROUNDS = 32;
 
 /** A queue that is being stopped. */
 interface Stopping {
@@ -86,6 +90,7 @@ export class WorkerDevice implements Device {
   /** Workers that still settle what a reset left. */
   #settling: { left: number; readonly resolve: () => void } | null = null;
   #watching = 0;
+  #rounds = 0;
 
   /**
    * Starts the worker.
@@ -619,7 +624,9 @@ export class WorkerDevice implements Device {
       this.#watch(worker, watch);
     };
     if (waiting.async) waiting.value.then(again);
-    else queueMicrotask(again);
+    // Something came already. Under a load that never ends the event loop gets its turn all the same.
+    else if (++this.#rounds % MOST_ROUNDS !== 0) queueMicrotask(again);
+    else defer(again);
   }
 }
 
