@@ -1,6 +1,6 @@
 /**
  * A Linux in QEMU (TCG) whose network card, QEMU's own, is plugged into our switch by `-netdev stream`: it talks to a station
- * on our driver, and to a Linux in v86 with our card. Where there is no QEMU (Debian: qemu-system-x86) this is ignored, but
+ * on our driver, to a Linux in v86 with our card, and to the host's own stack through a tap. Where there is no QEMU (Debian: qemu-system-x86) this is ignored, but
  * not in CI.
  */
 import { assert, assertEquals } from "@std/assert";
@@ -10,6 +10,7 @@ import { NetDevice } from "@virtio/net";
 import { NetDriver } from "@virtio/net/driver";
 import { StreamServer } from "@virtio/net/stream";
 import { Switch } from "@virtio/net/switch";
+import { TapBackend } from "@virtio/net/tap";
 import { DmaPool } from "@virtio/vring/driver";
 import { buildInitrd } from "../../examples/guest/initrd.ts";
 import { SerialLog } from "../../examples/guest/serial_log.ts";
@@ -18,6 +19,7 @@ import { fetchHttp, serveHttp } from "../../examples/net/host/http.ts";
 import { stationOn } from "../../examples/net/host/station.ts";
 import { randomBytes } from "../../examples/shared/bytes.ts";
 import { attach, join, type Seat } from "../../examples/shared/seat.ts";
+import { canTap, TestNamespace } from "../../packages/net/backends/tap_testing.ts";
 import { hasTool, installTool } from "../../packages/net/backends/tool_testing.ts";
 
 const QEMU = "qemu-system-i386";
@@ -25,6 +27,7 @@ const QEMU_MAC = "52:54:00:00:00:01";
 const HOST_IP = "10.0.0.1";
 const V86_IP = "10.0.0.2";
 const QEMU_IP = "10.0.0.3";
+const TAP_IP = "10.0.0.4";
 const MIB = 2 ** 20;
 const SEAT: Seat = { transport: "pci", bar: "memory", interrupt: "msix", ring: "packed" };
 const BLOCKS = 32;
@@ -34,6 +37,12 @@ const BOOT_TIMEOUT = 120_000;
 await installTool(QEMU, "qemu-system-x86");
 const ignore = !await hasTool(QEMU, ["--version"], "QEMU's stream protocol with QEMU") ||
   await guestFiles() === null;
+
+await installTool("curl", "curl");
+await installTool("ping", "iputils-ping");
+/** Whether the host's own network stack can be on the switch too. */
+const hasHost = !ignore && await canTap() &&
+  await hasTool("curl", ["--version"], "the host's curl on a tap");
 
 /** What the guest in QEMU does by itself: each line that it says begins with `qemu:`. */
 const INIT = `#!/bin/busybox sh
@@ -130,8 +139,30 @@ function md5(bytes: Uint8Array): string {
   return createHash("md5").update(bytes).digest("hex");
 }
 
+/** The host's own ping and curl, through a tap in a namespace that has nothing else, reach both guests on the switch. */
+async function checkFromHost(network: Switch, files: ReadonlyMap<string, string>): Promise<void> {
+  const namespace = await TestNamespace.make();
+  const tap = TapBackend.open({ name: "tap0", namespace: namespace.path });
+  try {
+    network.port({ name: "tap" }).plug(tap);
+    await namespace.up("tap0", TAP_IP);
+    for (const [ip, sum] of files) {
+      const text = await namespace.run("ping", "-c", "3", "-i", "0.2", "-s", "4000", ip);
+      assert(/3 received, 0% packet loss/.test(text), text);
+      const { stdout } = await namespace.command("curl", "-sS", "-m", "60", `http://${ip}/file`)
+        .output();
+      assertEquals([stdout.length, md5(stdout)], [FILE_SIZE, sum]);
+    }
+    assertEquals([tap.counters.malformed, tap.counters.overruns], [0, 0]);
+  } finally {
+    await tap.close();
+    await namespace.close();
+  }
+}
+
 Deno.test({
-  name: "a Linux in QEMU, plugged in by -netdev stream, talks to our driver and to a Linux in v86",
+  name:
+    "a Linux in QEMU, plugged in by -netdev stream, talks to our driver, to a Linux in v86 and to the host",
   ignore,
   fn: async () => {
     const folder = await Deno.makeTempDir();
@@ -201,6 +232,7 @@ Deno.test({
         assertEquals(peer!.counters.unheard + peer!.counters.short, 0);
         assertEquals(station.damaged, 0);
         assert(uplink.linkUp);
+        if (hasHost) await checkFromHost(network, new Map([[QEMU_IP, made], [V86_IP, served]]));
         uncut = card.device.stats.sent[0]!.gsoFrames;
       }
       assert(uncut > 0, "the guest in v86 must have sent unsegmented frames, which the port cut");
