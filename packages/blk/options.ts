@@ -1,4 +1,4 @@
-import { ConfigSpace, type FeatureSet } from "@virtio/device";
+import { checkInteger, ConfigSpace, type FeatureSet } from "@virtio/device";
 import type { BlkBackend } from "./backend.ts";
 import {
   BLK_CONFIG_SIZE,
@@ -133,9 +133,9 @@ export function settle(options: BlkDeviceOptions): BlkSettings {
   if (!readonly && backend.readonly) {
     throw new RangeError("The back end is read-only: the device must be too");
   }
-  const queues = integer("queues", options.queues, 1, 1024, 1);
-  const queueSize = integer("queueSize", options.queueSize, 1, 32768, 256);
-  const blockSize = integer("blockSize", options.blockSize, 512, 65536, 512);
+  const queues = checkInteger("queues", options.queues, 1, 1024, 1);
+  const queueSize = checkInteger("queueSize", options.queueSize, 1, 32768, 256);
+  const blockSize = checkInteger("blockSize", options.blockSize, 512, 65536, 512);
   if (Math.log2(blockSize) % 1 !== 0) {
     throw new RangeError(`blockSize must be a power of two: it is ${blockSize}`);
   }
@@ -150,12 +150,12 @@ export function settle(options: BlkDeviceOptions): BlkSettings {
   const at = BlkConfigOffset;
   let features = VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE;
   setCapacity(view, backend.capacity / SECTOR_SIZE);
-  const segMax = integer("segMax", options.segMax, 1, 32768, Math.max(1, queueSize - 2));
+  const segMax = checkInteger("segMax", options.segMax, 1, 32768, Math.max(1, queueSize - 2));
   view.setUint32(at.seg_max, segMax, true);
   view.setUint32(at.blk_size, blockSize, true);
   if (options.sizeMax !== undefined) {
     features |= VIRTIO_BLK_F_SIZE_MAX;
-    view.setUint32(at.size_max, integer("sizeMax", options.sizeMax, 1, 2 ** 32 - 1, 0), true);
+    view.setUint32(at.size_max, checkInteger("sizeMax", options.sizeMax, 1, 2 ** 32 - 1, 0), true);
   }
   if (options.geometry !== undefined) {
     features |= VIRTIO_BLK_F_GEOMETRY;
@@ -191,13 +191,31 @@ export function settle(options: BlkDeviceOptions): BlkSettings {
     // What changes the disk is not offered for one that must not be changed.
     if (!can || limits === false || readonly) return false;
     features |= feature;
-    const segments = integer("maxSegments", limits?.maxSegments, 1, 4096, defaults.maxSegments);
-    const sectors = integer("maxSectors", limits?.maxSectors, 1, 2 ** 32 - 1, defaults.maxSectors);
+    const segments = checkInteger(
+      "maxSegments",
+      limits?.maxSegments,
+      1,
+      4096,
+      defaults.maxSegments,
+    );
+    const sectors = checkInteger(
+      "maxSectors",
+      limits?.maxSectors,
+      1,
+      2 ** 32 - 1,
+      defaults.maxSectors,
+    );
     maxSegments = Math.max(maxSegments, segments);
     view.setUint32(offset, sectors, true);
     view.setUint32(offset + 4, segments, true);
     if (aligned) {
-      const alignment = integer("alignment", limits?.alignment, 1, 2 ** 32 - 1, defaults.alignment);
+      const alignment = checkInteger(
+        "alignment",
+        limits?.alignment,
+        1,
+        2 ** 32 - 1,
+        defaults.alignment,
+      );
       view.setUint32(offset + 8, alignment, true);
     }
     return true;
@@ -238,7 +256,7 @@ export function settle(options: BlkDeviceOptions): BlkSettings {
     blockSize,
     writeback: cache === "writeback",
     maxSegments,
-    bounceMemory: integer(
+    bounceMemory: checkInteger(
       "bounceMemory",
       options.bounceMemory,
       2 ** 20,
@@ -258,11 +276,11 @@ function setGeometry(view: DataView, geometry: BlkGeometry): void {
   const { cylinders, heads, sectors } = geometry;
   view.setUint16(
     BlkConfigOffset.geometry_cylinders,
-    integer("cylinders", cylinders, 0, 65535, 0),
+    checkInteger("cylinders", cylinders, 0, 65535, 0),
     true,
   );
-  view.setUint8(BlkConfigOffset.geometry_heads, integer("heads", heads, 0, 255, 0));
-  view.setUint8(BlkConfigOffset.geometry_sectors, integer("sectors", sectors, 0, 255, 0));
+  view.setUint8(BlkConfigOffset.geometry_heads, checkInteger("heads", heads, 0, 255, 0));
+  view.setUint8(BlkConfigOffset.geometry_sectors, checkInteger("sectors", sectors, 0, 255, 0));
 }
 
 function setTopology(view: DataView, topology: BlkTopology): void {
@@ -270,14 +288,18 @@ function setTopology(view: DataView, topology: BlkTopology): void {
   const { physicalBlockExp, alignmentOffset, minIoSize, optIoSize } = topology;
   view.setUint8(
     at.topology_physical_block_exp,
-    integer("physicalBlockExp", physicalBlockExp, 0, 31, 0),
+    checkInteger("physicalBlockExp", physicalBlockExp, 0, 31, 0),
   );
   view.setUint8(
     at.topology_alignment_offset,
-    integer("alignmentOffset", alignmentOffset, 0, 255, 0),
+    checkInteger("alignmentOffset", alignmentOffset, 0, 255, 0),
   );
-  view.setUint16(at.topology_min_io_size, integer("minIoSize", minIoSize, 0, 65535, 0), true);
-  view.setUint32(at.topology_opt_io_size, integer("optIoSize", optIoSize, 0, 2 ** 32 - 1, 0), true);
+  view.setUint16(at.topology_min_io_size, checkInteger("minIoSize", minIoSize, 0, 65535, 0), true);
+  view.setUint32(
+    at.topology_opt_io_size,
+    checkInteger("optIoSize", optIoSize, 0, 2 ** 32 - 1, 0),
+    true,
+  );
 }
 
 function encodeId(id: string): Uint8Array {
@@ -288,18 +310,4 @@ function encodeId(id: string): Uint8Array {
   const bytes = new Uint8Array(VIRTIO_BLK_ID_BYTES);
   for (let i = 0; i < id.length; i++) bytes[i] = id.charCodeAt(i);
   return bytes;
-}
-
-function integer(
-  name: string,
-  value: number | undefined,
-  min: number,
-  max: number,
-  otherwise: number,
-): number {
-  if (value === undefined) return otherwise;
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new RangeError(`${name} must be an integer from ${min} to ${max}: it is ${value}`);
-  }
-  return value;
 }

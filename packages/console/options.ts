@@ -1,4 +1,4 @@
-import type { FeatureSet } from "@virtio/device";
+import { checkInteger, type FeatureSet } from "@virtio/device";
 import type { ConsoleBackend, ConsoleSize } from "./backend.ts";
 import {
   MAX_NAME_BYTES,
@@ -86,7 +86,7 @@ export interface ConsoleSettings {
 export function settle(options: ConsoleDeviceOptions): ConsoleSettings {
   const ports = options.ports ?? [];
   const needed = Math.max(ports.length, 1, ...ports.map(({ id }) => (id ?? 0) + 1));
-  const maxPorts = integer("maxPorts", options.maxPorts, 1, 511, needed);
+  const maxPorts = checkInteger("maxPorts", options.maxPorts, 1, 511, needed);
   if (needed > maxPorts) {
     throw new RangeError(`The given ports need maxPorts of ${needed}: it is ${maxPorts}`);
   }
@@ -95,7 +95,7 @@ export function settle(options: ConsoleDeviceOptions): ConsoleSettings {
   if (!multiport && maxPorts > 1) {
     throw new RangeError("More than one port needs multiport: leave it out, or give true");
   }
-  const queueSize = integer("queueSize", options.queueSize, 1, 32768, 128);
+  const queueSize = checkInteger("queueSize", options.queueSize, 1, 32768, 128);
   const order = options.resizeOrder ?? "cols-rows";
   if (order !== "cols-rows" && order !== "rows-cols") {
     throw new RangeError(`resizeOrder must be "cols-rows" or "rows-cols": it is ${String(order)}`);
@@ -130,7 +130,7 @@ export function settlePort(
   if (typeof options?.backend?.write !== "function") {
     throw new TypeError("A port needs a back end: give { backend }");
   }
-  const id = integer("The number of a port", options.id, 0, maxPorts - 1, free);
+  const id = checkInteger("The number of a port", options.id, 0, maxPorts - 1, free);
   const name = options.name ?? "";
   const nameBytes = new TextEncoder().encode(name);
   if (options.name !== undefined && nameBytes.length === 0 || name.includes("\0")) {
@@ -148,22 +148,8 @@ export function settlePort(
     nameBytes,
     console: options.console ?? id === 0,
     backend: options.backend,
-    inputBuffer: integer("inputBuffer", options.inputBuffer, 1, 2 ** 30, 65536),
+    inputBuffer: checkInteger("inputBuffer", options.inputBuffer, 1, 2 ** 30, 65536),
     open: options.open ?? true,
     size: given ?? (id === 0 ? deviceSize : null),
   };
-}
-
-function integer(
-  name: string,
-  value: number | undefined,
-  min: number,
-  max: number,
-  otherwise: number,
-): number {
-  if (value === undefined) return otherwise;
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new RangeError(`${name} must be an integer from ${min} to ${max}: it is ${value}`);
-  }
-  return value;
 }

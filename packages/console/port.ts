@@ -1,3 +1,4 @@
+import { checkInteger } from "@virtio/device";
 import type { ConsoleBackend, ConsoleSize } from "./backend.ts";
 import type { PortState } from "./port_state.ts";
 
@@ -132,10 +133,7 @@ export class ConsolePort {
 /** Checks a size. @throws {RangeError} If a number is out of range. */
 export function checkedSize(size: ConsoleSize): ConsoleSize {
   const { cols, rows } = size;
-  const isSize = (value: number): boolean =>
-    Number.isInteger(value) && value >= 0 && value <= 0xffff;
-  if (!isSize(cols) || !isSize(rows)) {
-    throw new RangeError(`cols and rows must be integers from 0 to 65535: ${cols} x ${rows}`);
-  }
+  checkInteger("cols", cols, 0, 0xffff);
+  checkInteger("rows", rows, 0, 0xffff);
   return { cols, rows };
 }

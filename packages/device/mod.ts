@@ -6,6 +6,7 @@
  *
  * @module
  */
+export { checkInteger } from "./check_integer.ts";
 export { type ConfigRange, ConfigSpace } from "./config_space.ts";
 export { defer } from "./defer.ts";
 export {

@@ -1,4 +1,10 @@
-import { ConfigSpace, type FeatureRequirement, type FeatureSet, hasFeature } from "@virtio/device";
+import {
+  checkInteger,
+  ConfigSpace,
+  type FeatureRequirement,
+  type FeatureSet,
+  hasFeature,
+} from "@virtio/device";
 import {
   NET_CONFIG_SIZE,
   NetConfigOffset,
@@ -125,10 +131,10 @@ export function settle(options: NetDeviceOptions): NetSettings {
   if (typeof backend?.deliver !== "function" || typeof backend.connect !== "function") {
     throw new TypeError("A network device needs a back end: give { backend }");
   }
-  const pairs = integer("queuePairs", options.queuePairs, 1, 1024, 1);
-  const queueSize = integer("queueSize", options.queueSize, 1, 32768, 256);
+  const pairs = checkInteger("queuePairs", options.queuePairs, 1, 1024, 1);
+  const queueSize = checkInteger("queueSize", options.queueSize, 1, 32768, 256);
   const most = backend.maxMtu ?? MAX_MTU;
-  const mtu = integer("mtu", options.mtu, 68, MAX_MTU, most < MAX_MTU ? most : 0);
+  const mtu = checkInteger("mtu", options.mtu, 68, MAX_MTU, most < MAX_MTU ? most : 0);
   if (mtu > most) {
     throw new RangeError(
       `The back end carries an MTU of ${most} at most: ${mtu} cannot be offered`,
@@ -147,10 +153,10 @@ export function settle(options: NetDeviceOptions): NetSettings {
     pairs,
     queueSizes,
     linkUp: options.linkUp ?? true,
-    speed: integer("speed", options.speed, 0, 0x7fff_ffff, 0xffff_ffff),
+    speed: checkInteger("speed", options.speed, 0, 0x7fff_ffff, 0xffff_ffff),
     duplex: options.duplex === undefined ? 0xff : options.duplex === "full" ? 1 : 0,
-    waitingFrames: integer("waiting.frames", options.waiting?.frames, 0, 2 ** 20, 1024),
-    waitingBytes: integer("waiting.bytes", options.waiting?.bytes, 0, 2 ** 30, 2 ** 22),
+    waitingFrames: checkInteger("waiting.frames", options.waiting?.frames, 0, 2 ** 20, 1024),
+    waitingBytes: checkInteger("waiting.bytes", options.waiting?.bytes, 0, 2 ** 30, 2 ** 22),
   };
 }
 
@@ -228,18 +234,4 @@ function parseMac(mac: Uint8Array | string | undefined): Uint8Array {
 function macOf(text: string): Uint8Array | null {
   if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(text)) return null;
   return Uint8Array.from(text.split(/[:-]/), (byte) => parseInt(byte, 16));
-}
-
-function integer(
-  name: string,
-  value: number | undefined,
-  min: number,
-  max: number,
-  otherwise: number,
-): number {
-  if (value === undefined) return otherwise;
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new RangeError(`${name} must be an integer from ${min} to ${max}: it is ${value}`);
-  }
-  return value;
 }

@@ -1,3 +1,4 @@
+import { checkInteger } from "@virtio/device";
 import type { DmaPool } from "@virtio/vring/driver";
 
 /** Buffers of one size in guest memory, allocated when first needed and kept. */
@@ -13,12 +14,9 @@ export class BufferPool {
    * @param most How many at most.
    */
   constructor(dma: DmaPool, size: number, most: number) {
-    if (!(Number.isInteger(most) && most >= 1)) {
-      throw new RangeError(`buffers must be a positive integer: it is ${most}`);
-    }
     this.#dma = dma;
     this.#size = size;
-    this.#most = most;
+    this.#most = checkInteger("buffers", most, 1, Infinity);
   }
 
   /**

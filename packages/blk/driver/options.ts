@@ -1,4 +1,4 @@
-import type { FeatureSet } from "@virtio/device";
+import { checkInteger, type FeatureSet } from "@virtio/device";
 import type { DmaPool } from "@virtio/vring/driver";
 import {
   VIRTIO_BLK_F_BLK_SIZE,
@@ -50,9 +50,5 @@ export interface BlkDriverOptions {
 
 /** How many queues to use. @throws {RangeError} If the option is out of range. */
 export function queueCount(info: BlkInfo, options: BlkDriverOptions): number {
-  const wanted = options.queues ?? 4;
-  if (!(Number.isInteger(wanted) && wanted >= 1)) {
-    throw new RangeError(`queues must be a positive integer: it is ${wanted}`);
-  }
-  return Math.min(wanted, info.queues);
+  return Math.min(checkInteger("queues", options.queues, 1, Infinity, 4), info.queues);
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkInteger } from "@virtio/device";
 import type { ConsoleBackend } from "../backend.ts";
 import type { ConsolePort } from "../port.ts";
 import { EscapeKey } from "./escape.ts";
@@ -93,10 +94,7 @@ export class TerminalConsole implements ConsoleBackend {
    * @throws {RangeError} If the escape key is no byte.
    */
   constructor(options: TerminalConsoleOptions = {}) {
-    const escape = options.escape ?? 1;
-    if (!Number.isInteger(escape) || escape < 0 || escape > 255) {
-      throw new RangeError(`The escape key must be a byte: it is ${escape}`);
-    }
+    const escape = checkInteger("escape", options.escape, 0, 255, 1);
     this.#escape = escape;
     this.#terminal = options.terminal ?? ownTerminal();
     this.#keys = new EscapeKey(escape, (command) => this.#command(command, options.onCommand));

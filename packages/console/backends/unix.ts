@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { checkInteger } from "@virtio/device";
 import type { ConsoleBackend } from "../backend.ts";
 import type { ConsolePort } from "../port.ts";
 import { StreamLink } from "./stream.ts";
@@ -62,10 +63,7 @@ export class UnixConsole implements ConsoleBackend {
     this.#path = path;
     this.#listener = listener;
     this.#options = options;
-    this.#outputBuffer = options.outputBuffer ?? 65536;
-    if (!(Number.isInteger(this.#outputBuffer) && this.#outputBuffer > 0)) {
-      throw new RangeError(`outputBuffer must be a positive integer: it is ${this.#outputBuffer}`);
-    }
+    this.#outputBuffer = checkInteger("outputBuffer", options.outputBuffer, 1, Infinity, 65536);
     this.#served = this.#serve();
   }
 

@@ -1,4 +1,9 @@
-import { DeviceId, type FeatureSet, VIRTIO_STATUS_DEVICE_NEEDS_RESET } from "@virtio/device";
+import {
+  checkInteger,
+  DeviceId,
+  type FeatureSet,
+  VIRTIO_STATUS_DEVICE_NEEDS_RESET,
+} from "@virtio/device";
 import { DriverError, DriverSession, type DriverTransport } from "@virtio/device/driver";
 import {
   ConsoleConfigOffset,
@@ -23,7 +28,6 @@ import {
   CONSOLE_DRIVER_FEATURES,
   type ConsoleDriverOptions,
   portCount,
-  positive,
   readSize,
 } from "./options.ts";
 import { callUser, ConsoleDriverPort, type PortLink } from "./port.ts";
@@ -92,8 +96,8 @@ export class ConsoleDriver {
     this.session = session;
     this.#multiport = session.has(VIRTIO_CONSOLE_F_MULTIPORT);
     this.#ports = new Array<ConsoleDriverPort | null>(ports).fill(null);
-    const count = positive("buffers", options.buffers, 8);
-    const size = positive("bufferSize", options.bufferSize, 4096);
+    const count = checkInteger("buffers", options.buffers, 1, Infinity, 8);
+    const size = checkInteger("bufferSize", options.bufferSize, 1, Infinity, 4096);
     for (let id = 0; id < ports; id++) {
       this.#receivers.push(new ReceiveQueue(session, receiveQueue(id), count, size));
       this.#transmitters.push(new TransmitQueue(session, transmitQueue(id), count, size));
@@ -146,8 +150,8 @@ export class ConsoleDriver {
     transport: DriverTransport,
     options: ConsoleDriverOptions,
   ): Promise<ConsoleDriver> {
-    const most = positive("maxPorts", options.maxPorts, 32);
-    const size = positive("queueSize", options.queueSize, 64);
+    const most = checkInteger("maxPorts", options.maxPorts, 1, Infinity, 32);
+    const size = checkInteger("queueSize", options.queueSize, 1, Infinity, 64);
     let ports = 1;
     const session = await DriverSession.open(transport, {
       dma: options.dma,

@@ -33,15 +33,6 @@ export interface ConsoleDriverOptions {
   readonly patience?: number;
 }
 
-/** Fills in and checks a number. @throws {RangeError} If it is no positive integer. */
-export function positive(name: string, value: number | undefined, otherwise: number): number {
-  const number = value ?? otherwise;
-  if (!Number.isSafeInteger(number) || number < 1) {
-    throw new RangeError(`${name} must be a positive integer: it is ${number}`);
-  }
-  return number;
-}
-
 /** How many ports to use. @throws {DriverError} If the device says that it has none. */
 export function portCount(session: DriverSession, most: number): number {
   if (!session.has(VIRTIO_CONSOLE_F_MULTIPORT)) return 1;

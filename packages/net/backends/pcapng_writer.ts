@@ -1,3 +1,4 @@
+import { checkInteger } from "@virtio/device";
 import { allocateBytes, GuestMemory, type MemoryRegion } from "@virtio/memory";
 import {
   MAX_FRAME_SIZE,
@@ -100,10 +101,7 @@ export class PcapngWriter {
    * @throws {RangeError} If an option is out of range.
    */
   constructor(write: (bytes: Uint8Array) => void, options: PcapngOptions = {}) {
-    this.#snapLength = options.snapLength ?? MAX_FRAME_SIZE;
-    if (!(Number.isInteger(this.#snapLength) && this.#snapLength >= 1)) {
-      throw new RangeError(`snapLength is an integer from 1: it is ${this.#snapLength}`);
-    }
+    this.#snapLength = checkInteger("snapLength", options.snapLength, 1, Infinity, MAX_FRAME_SIZE);
     this.#maxBytes = options.maxBytes ?? Infinity;
     if (!(this.#maxBytes >= 0)) {
       throw new RangeError(`maxBytes is not below 0: it is ${this.#maxBytes}`);

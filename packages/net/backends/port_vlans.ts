@@ -1,3 +1,4 @@
+import { checkInteger } from "@virtio/device";
 import type { Frame } from "../frame.ts";
 import type { SwitchPortOptions } from "./switch_options.ts";
 import { hasTag, MAX_VLAN, tagControl, VLANS } from "./vlan_tag.ts";
@@ -49,9 +50,7 @@ export class PortVlans {
   }
 
   #add(vlan: number, least: number): void {
-    if (!(Number.isInteger(vlan) && vlan >= least && vlan <= MAX_VLAN)) {
-      throw new RangeError(`A VLAN is an integer from ${least} to ${MAX_VLAN}: this is ${vlan}`);
-    }
+    checkInteger("A VLAN", vlan, least, MAX_VLAN);
     this.#members[vlan >>> 5]! |= 1 << (vlan & 31);
   }
 }

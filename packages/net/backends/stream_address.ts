@@ -1,3 +1,4 @@
+import { checkInteger } from "@virtio/device";
 import { MAX_FRAME_SIZE } from "../constants.ts";
 import { StreamError } from "./stream_error.ts";
 import { LENGTH_SIZE } from "./stream_framing.ts";
@@ -57,11 +58,7 @@ export async function dial(address: StreamAddress): Promise<Deno.Conn> {
 }
 
 /** The size of the queue. @throws {RangeError} If it is out of range. */
-export function checkQueue({ queueSize = DEFAULT_QUEUE }: StreamOptions): number {
-  if (!(Number.isInteger(queueSize) && queueSize >= LEAST_QUEUE && queueSize <= 2 ** 30)) {
-    throw new RangeError(
-      `queueSize is an integer from ${LEAST_QUEUE}, so that each frame fits, to 2^30: it is ${queueSize}`,
-    );
-  }
-  return queueSize;
+export function checkQueue({ queueSize }: StreamOptions): number {
+  // Each frame has to fit.
+  return checkInteger("queueSize", queueSize, LEAST_QUEUE, 2 ** 30, DEFAULT_QUEUE);
 }

@@ -1,3 +1,4 @@
+import { checkInteger } from "@virtio/device";
 import {
   checkQueue,
   explain,
@@ -64,10 +65,7 @@ export class StreamServer {
     options: StreamServerOptions = {},
   ): Promise<StreamServer> {
     checkQueue(options);
-    const { maxPeers = 64 } = options;
-    if (!(Number.isInteger(maxPeers) && maxPeers >= 1)) {
-      throw new RangeError(`maxPeers is an integer from 1: it is ${maxPeers}`);
-    }
+    checkInteger("maxPeers", options.maxPeers, 1, Infinity, 64);
     let listener: Deno.Listener;
     try {
       if ("path" in address) {

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { checkInteger } from "@virtio/device";
 import {
   ETHERNET_HEADER_SIZE,
   VIRTIO_NET_HDR_GSO_NONE,
@@ -120,8 +121,8 @@ export class Switch {
 
   /** @throws {RangeError} If an option is out of range. */
   constructor(options: SwitchOptions = {}) {
-    this.#maxPorts = inRange("maxPorts", options.maxPorts ?? 256, 1 << PORT_BITS);
-    const stations = inRange("maxStations", options.maxStations ?? 8192, 1 << 20);
+    this.#maxPorts = checkInteger("maxPorts", options.maxPorts, 1, 1 << PORT_BITS, 256);
+    const stations = checkInteger("maxStations", options.maxStations, 1, 1 << 20, 8192);
     const age = options.age ?? 300;
     if (!(age > 0)) throw new RangeError(`age must be above 0 seconds: it is ${age}`);
     this.#clock = options.clock ?? coarseClock;
@@ -332,11 +333,4 @@ function packetSize(frame: Frame): number {
   // Of fragments, `gso_size` counts the UDP header too.
   const udp = frame.gsoType === VIRTIO_NET_HDR_GSO_UDP ? UDP_HEADER_SIZE : 0;
   return Math.min(frame.length, frame.headerLength - udp + frame.gsoSize) - header;
-}
-
-function inRange(name: string, value: number, most: number): number {
-  if (!(Number.isInteger(value) && value >= 1 && value <= most)) {
-    throw new RangeError(`${name} is an integer from 1 to ${most}: it is ${value}`);
-  }
-  return value;
 }

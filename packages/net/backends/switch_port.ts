@@ -1,3 +1,4 @@
+import { checkInteger } from "@virtio/device";
 import type { Frame } from "../frame.ts";
 import type { FrameTap } from "../options.ts";
 import { pass } from "../pass.ts";
@@ -56,16 +57,8 @@ export class Port implements SwitchPort {
     this.index = index;
     this.name = options.name ?? `port${index}`;
     this.isolated = options.isolated ?? false;
-    this.maxMtu = options.maxMtu ?? MAX_MTU;
-    if (!(Number.isInteger(this.maxMtu) && this.maxMtu >= MIN_MTU && this.maxMtu <= MAX_MTU)) {
-      throw new RangeError(
-        `maxMtu is an integer from ${MIN_MTU} to ${MAX_MTU}: it is ${this.maxMtu}`,
-      );
-    }
-    this.maxStations = options.maxStations ?? 1024;
-    if (!(Number.isInteger(this.maxStations) && this.maxStations >= 0)) {
-      throw new RangeError(`maxStations is an integer from 0: it is ${this.maxStations}`);
-    }
+    this.maxMtu = checkInteger("maxMtu", options.maxMtu, MIN_MTU, MAX_MTU, MAX_MTU);
+    this.maxStations = checkInteger("maxStations", options.maxStations, 0, Infinity, 1024);
     this.lock = options.mac === undefined ? null : parseStationMac(options.mac);
     this.vlans = new PortVlans(options);
     this.bucket = new TokenBucket(options.flood?.rate ?? 10_000, options.flood?.burst ?? 5_000);

@@ -1,6 +1,7 @@
+import { checkInteger } from "@virtio/device";
 import * as commands from "../control/constants.ts";
 import type { NetInfo } from "./info.ts";
-import { checkStation, integer } from "./options.ts";
+import { checkStation } from "./options.ts";
 
 /** What a device receives beyond frames for its own address (5.1.9.5.1). */
 export type ReceiveMode =
@@ -93,13 +94,13 @@ export function rssData(
 ): Uint8Array {
   const { table, types, key } = config;
   const { maxTableLength } = info;
-  const unclassified = integer("unclassified", config.unclassified, 0, pairs - 1, 0);
+  const unclassified = checkInteger("unclassified", config.unclassified, 0, pairs - 1, 0);
   if (!Number.isInteger(Math.log2(table.length)) || table.length > maxTableLength) {
     throw new RangeError(
       `table must have a power of two of entries, ${maxTableLength} at most: it has ${table.length}`,
     );
   }
-  for (const pair of table) integer("An entry of `table`", pair, 0, pairs - 1, -1);
+  for (const pair of table) checkInteger("An entry of `table`", pair, 0, pairs - 1);
   checkHash(config, info);
   const data = new Uint8Array(11 + 2 * table.length + key.length);
   const view = new DataView(data.buffer);
@@ -142,7 +143,7 @@ function checkHash({ types, key }: HashConfig, { hashTypes, maxKeySize }: NetInf
 export function coalescingData({ maxPackets, maxMicroseconds }: Coalescing): Uint8Array {
   const data = new Uint8Array(8);
   const view = new DataView(data.buffer);
-  view.setUint32(0, integer("maxPackets", maxPackets, 0, 0xffff_ffff, 0), true);
-  view.setUint32(4, integer("maxMicroseconds", maxMicroseconds, 0, 0xffff_ffff, 0), true);
+  view.setUint32(0, checkInteger("maxPackets", maxPackets, 0, 0xffff_ffff), true);
+  view.setUint32(4, checkInteger("maxMicroseconds", maxMicroseconds, 0, 0xffff_ffff), true);
   return data;
 }

@@ -1,4 +1,4 @@
-import type { FeatureSet } from "@virtio/device";
+import { checkInteger, type FeatureSet } from "@virtio/device";
 import { DriverError, type DriverSession } from "@virtio/device/driver";
 import {
   VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
@@ -30,7 +30,7 @@ import {
 } from "./command_data.ts";
 import type { ControlQueue } from "./control_queue.ts";
 import type { NetInfo } from "./info.ts";
-import { checkStation, integer } from "./options.ts";
+import { checkStation } from "./options.ts";
 import { type QueueStatistics, readStatistics, requestStatistics } from "./statistics.ts";
 
 /** What `NetControl` is made of. */
@@ -130,7 +130,7 @@ export class NetControl {
 
   async #vlan(what: string, command: number, vlan: number): Promise<void> {
     this.#needs(VIRTIO_NET_F_CTRL_VLAN, "VIRTIO_NET_F_CTRL_VLAN");
-    integer("vlan", vlan, 0, 4095, 0);
+    checkInteger("vlan", vlan, 0, 4095);
     const data = le16(vlan);
     await this.#send(`${what} VLAN ${vlan}`, commands.VIRTIO_NET_CTRL_VLAN, command, data);
   }
@@ -153,7 +153,7 @@ export class NetControl {
    */
   async setQueuePairs(pairs: number): Promise<void> {
     this.#needs(VIRTIO_NET_F_MQ, "VIRTIO_NET_F_MQ");
-    integer("pairs", pairs, 1, this.#setup.pairs, 1);
+    checkInteger("pairs", pairs, 1, this.#setup.pairs);
     await this.#steer(
       `use ${pairs} pairs of queues`,
       commands.VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET,
@@ -167,7 +167,7 @@ export class NetControl {
   async setRss(config: RssConfig): Promise<void> {
     this.#needs(VIRTIO_NET_F_RSS, "VIRTIO_NET_F_RSS");
     const { pairs } = this.#setup;
-    const transmit = integer("transmitQueues", config.transmitQueues, 1, pairs, pairs);
+    const transmit = checkInteger("transmitQueues", config.transmitQueues, 1, pairs, pairs);
     const data = rssData(config, transmit, pairs, this.#setup.info());
     await this.#steer(
       "scale the receive side",

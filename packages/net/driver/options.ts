@@ -1,4 +1,4 @@
-import type { FeatureRequirement, FeatureSet } from "@virtio/device";
+import { checkInteger, type FeatureRequirement, type FeatureSet } from "@virtio/device";
 import type { DmaPool } from "@virtio/vring/driver";
 import {
   VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
@@ -86,28 +86,19 @@ export interface NetDriverSettings {
 export function settleDriver(options: NetDriverOptions): NetDriverSettings {
   if (options.mac !== undefined) checkStation("mac", options.mac);
   return {
-    queuePairs: integer("queuePairs", options.queuePairs, 1, 0x8000, 1),
-    queueSize: integer("queueSize", options.queueSize, 1, 32768, 256),
-    receiveBufferSize: integer("receiveBufferSize", options.receiveBufferSize, 64, 2 ** 20, 4096),
-    receiveBuffers: integer("receiveBuffers", options.receiveBuffers, 1, 32768, 0),
-    transmitMemory: integer("transmitMemory", options.transmitMemory, 2048, 2 ** 30, 0),
-    timeout: integer("timeout", options.timeout, 0, 2 ** 31 - 1, 30_000),
+    queuePairs: checkInteger("queuePairs", options.queuePairs, 1, 0x8000, 1),
+    queueSize: checkInteger("queueSize", options.queueSize, 1, 32768, 256),
+    receiveBufferSize: checkInteger(
+      "receiveBufferSize",
+      options.receiveBufferSize,
+      64,
+      2 ** 20,
+      4096,
+    ),
+    receiveBuffers: checkInteger("receiveBuffers", options.receiveBuffers, 1, 32768, 0),
+    transmitMemory: checkInteger("transmitMemory", options.transmitMemory, 2048, 2 ** 30, 0),
+    timeout: checkInteger("timeout", options.timeout, 0, 2 ** 31 - 1, 30_000),
   };
-}
-
-/** Checks that a number is an integer within a range. */
-export function integer(
-  name: string,
-  value: number | undefined,
-  min: number,
-  max: number,
-  otherwise: number,
-): number {
-  if (value === undefined) return otherwise;
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new RangeError(`${name} must be an integer from ${min} to ${max}: it is ${value}`);
-  }
-  return value;
 }
 
 /** Checks that an address is that of one station. */
