@@ -1,0 +1,59 @@
+import { check, cString, errno, loadLibc } from "./libc.ts";
+import { Errno } from "./errno.ts";
+
+const SYMBOLS = {
+  open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  close: { parameters: ["i32"], result: "i32" },
+  fcntl: { parameters: ["i32", "i32", "i64"], result: "i32" },
+} as const;
+
+const F_GETFD = 1;
+const F_DUPFD_CLOEXEC = 1030;
+
+let symbols: ReturnType<typeof loadLibc<typeof SYMBOLS>> | null = null;
+const libc = (): NonNullable<typeof symbols> => symbols ??= loadLibc(SYMBOLS);
+
+/** Flags of `openDescriptor`. */
+export const OpenFlag: Readonly<
+  Record<"readOnly" | "readWrite" | "create" | "nonblocking" | "direct" | "directory", number>
+> = {
+  readOnly: 0,
+  readWrite: 2,
+  create: 0o100,
+  nonblocking: 0o4000,
+  /** Past the page cache (O_DIRECT). Its number depends on the processor. */
+  direct: typeof Deno !== "undefined" && Deno.build.arch === "aarch64" ? 0o200000 : 0o40000,
+  directory: typeof Deno !== "undefined" && Deno.build.arch === "aarch64" ? 0o40000 : 0o200000,
+};
+
+const O_CLOEXEC = 0o2000000;
+
+/**
+ * Opens a file by path; closed in programs that are started.
+ *
+ * @param flags Of `OpenFlag`, joined.
+ * @returns The descriptor.
+ * @throws {SystemError} If the system refuses.
+ */
+export function openDescriptor(path: string, flags: number, mode = 0o600): number {
+  return check(libc().open(cString(path), flags | O_CLOEXEC, mode), "open", path);
+}
+
+/** Closes a descriptor. Nothing happens if it is not open. */
+export function closeDescriptor(descriptor: number): void {
+  if (descriptor >= 0) libc().close(descriptor);
+}
+
+/**
+ * Another descriptor for the same thing, closed in programs that are started.
+ *
+ * @throws {SystemError} If there are too many.
+ */
+export function duplicateDescriptor(descriptor: number): number {
+  return check(libc().fcntl(descriptor, F_DUPFD_CLOEXEC, 0n), "fcntl");
+}
+
+/** Whether a number is an open descriptor. */
+export function isDescriptor(descriptor: number): boolean {
+  return libc().fcntl(descriptor, F_GETFD, 0n) >= 0 || errno() !== Errno.EBADF;
+}

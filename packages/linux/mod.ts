@@ -1,0 +1,25 @@
+/**
+ * Calls of Linux that the runtime does not have, through the C library: event and memory files, sockets that pass
+ * descriptors, waiting for several of them, memory that other processes see. No native add-on, but the permission for
+ * foreign functions (`--allow-ffi`).
+ *
+ * Needs Deno on Linux with the GNU C library, on a 64-bit little endian processor.
+ *
+ * @module
+ */
+export { Errno, SystemError } from "./errno.ts";
+export { check, errno, loadLibc } from "./libc.ts";
+export {
+  closeDescriptor,
+  duplicateDescriptor,
+  isDescriptor,
+  openDescriptor,
+  OpenFlag,
+} from "./descriptor.ts";
+export { EventFd } from "./event_fd.ts";
+export { MemoryFile, Seal } from "./memory_file.ts";
+export { mapOver, SharedMapping } from "./shared_mapping.ts";
+export { UnixListener } from "./unix_listener.ts";
+export { type ReceiveResult, UnixSocket } from "./unix_socket.ts";
+export { PollEvent, PollSet } from "./poll_set.ts";
+export { pinThread, threadProcessors } from "./affinity.ts";
