@@ -5,7 +5,8 @@
  * fuzzing, and real guests. Ends with one plain line, `N passed, N failed`.
  *
  * Arguments are passed on to `deno test` in place of the default folders, for a part of the suite:
- * `deno task test packages/vring`.
+ * `deno task test packages/vring`. Tests that take minutes stand in files named `*_long_test.ts`; `deno task test:long` runs
+ * those and nothing else.
  */
 import { installPackages, missingPackages, TEST_PACKAGES } from "./debian.ts";
 
@@ -46,6 +47,17 @@ async function readReport(): Promise<{ passed: number; failed: number; skipped: 
   return { passed: tests - failed - skipped, failed, skipped };
 }
 
+/** The files of tests that take minutes. */
+async function longTests(folder = "tests"): Promise<string[]> {
+  const found: string[] = [];
+  for await (const entry of Deno.readDir(root + folder)) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) found.push(...await longTests(path));
+    else if (entry.name.endsWith("_long_test.ts")) found.push(path);
+  }
+  return found.sort();
+}
+
 let passed = 0;
 let failed = 0;
 let skipped = 0;
@@ -64,12 +76,15 @@ async function step(name: string, run: () => Promise<boolean>): Promise<void> {
 }
 
 await Deno.mkdir(`${root}.cache`, { recursive: true });
-const chosen = Deno.args;
-if (chosen.length === 0) {
+const long = Deno.args.includes("--long");
+const chosen = Deno.args.filter((argument) => argument !== "--long");
+if (long || chosen.length === 0) {
   // All at once, before tests that run beside each other want them one by one.
   const missing = await missingPackages(TEST_PACKAGES);
   if (missing.length > 0) console.log(`installing ${missing.join(", ")} through apt`);
   await installPackages(TEST_PACKAGES);
+}
+if (!long && chosen.length === 0) {
   const publish = ["publish", "--dry-run", "--allow-dirty", "--quiet"];
   await step("deno fmt --check", () => deno(["fmt", "--check", "--quiet"], true));
   await step("deno lint", () => deno(["lint", "--quiet"], true));
@@ -84,12 +99,13 @@ const tested = await deno([
   "test",
   "-A",
   "--doc",
-  "--parallel",
+  // What takes minutes has the machine to itself.
+  ...(long ? [] : ["--parallel", "--ignore=**/*_long_test.ts"]),
   "--preload=tools/same_cases.ts",
   // WebAssembly compiled by the base line compiler only: a guest boots in half the time.
   "--v8-flags=--liftoff-only,--expose-gc",
   `--junit-path=${report}`,
-  ...(chosen.length === 0 ? ["packages", "examples", "tests"] : chosen),
+  ...(chosen.length > 0 ? chosen : long ? await longTests() : ["packages", "examples", "tests"]),
 ]);
 try {
   const counts = await readReport();
