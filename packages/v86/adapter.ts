@@ -12,7 +12,7 @@ import { makeEmulator } from "./emulator.ts";
 import { keepIde } from "./ide.ts";
 import * as inside from "./internals.ts";
 import { Rivals } from "./rivals.ts";
-import { shareGuestMemory } from "./shared_memory.ts";
+import { type SharedGuestMemory, shareGuestMemory } from "./shared_memory.ts";
 import { MemoryWindows } from "./windows.ts";
 
 /** An emulator, seen as a machine. */
@@ -51,6 +51,9 @@ export class V86Adapter {
     emulator.add_listener("serial0-output-byte", (byte: number) => events.serial(byte));
   }
 
+  /** What shared guest memory lies in; null if it is not shared. */
+  memoryFile: SharedGuestMemory["file"] | null = null;
+
   /** Makes an emulator that does not run yet. */
   static async create(options: V86AdapterOptions, events: V86Events): Promise<V86Adapter> {
     const emulator = await makeEmulator(options);
@@ -63,7 +66,10 @@ export class V86Adapter {
    */
   memorySource(shared: boolean): RegionSource {
     if (shared) {
-      return shareGuestMemory(this.#cpu.wasm_memory, this.#memoryOffset, this.#memorySize);
+      const { wasm_memory: own } = this.#cpu;
+      const { source, file } = shareGuestMemory(own, this.#memoryOffset, this.#memorySize);
+      this.memoryFile = file;
+      return source;
     }
     return {
       base: 0,
@@ -227,6 +233,8 @@ export class V86Adapter {
   async destroy(): Promise<void> {
     this.#stopped = true;
     await this.#emulator.destroy();
+    this.memoryFile?.close();
+    this.memoryFile = null;
   }
 
   /** v86's state, memory included. The guest must be stopped. */

@@ -177,6 +177,14 @@ export class V86Machine {
     return this.#adapter.rivals;
   }
 
+  /**
+   * The descriptor of the file that guest memory lies in, for other processes (vhost-user); null unless the machine was made
+   * with `shared`. `destroy` closes it.
+   */
+  get memoryDescriptor(): number | null {
+    return this.#adapter.memoryFile?.descriptor ?? null;
+  }
+
   /** Why the guest stopped for good, or null while it can run. */
   get stopReason(): StopReason | null {
     return this.#stopReason;
