@@ -2,11 +2,11 @@ import type { Activation, Device, QueueCounters } from "@virtio/device";
 import { DirtyBitmap, GuestMemory, type SharedMemory } from "@virtio/memory";
 import { openQueue, type Queue, type QueueState } from "@virtio/vring";
 import { type Call, CallTaker, describeError } from "./call.ts";
-import type { DeviceDescription, FromWorker } from "./messages.ts";
+import type { DeviceDescription, FromWorker, News } from "./messages.ts";
 import { Journal } from "./journal.ts";
 import { JournaledQueue } from "./journaled_queue.ts";
 import type { ServeOptions } from "./serve.ts";
-import type { Link } from "./words.ts";
+import { type Bell, type Link, Word } from "./words.ts";
 
 /** Turns of the loop after which the event loop turns too, whatever the load. */
 const TURNS = 64;
@@ -18,6 +18,7 @@ const TURNS = 64;
 export class DeviceHost {
   readonly #device: Device;
   readonly #link: Link;
+  readonly #bell: Bell;
   readonly #post: (message: FromWorker) => void;
   readonly #options: ServeOptions;
   readonly #journals: SharedArrayBuffer | null;
@@ -31,25 +32,32 @@ export class DeviceHost {
   #started = false;
   readonly #queues: (Queue | null)[];
   readonly #kicks: Int32Array;
+  #configChanged = false;
+  #failure: News["failure"] = null;
   #turns = 0;
 
   /** @param post Sends to the other side. */
   constructor(
     device: Device,
     link: Link,
+    bell: Bell,
     post: (message: FromWorker) => void,
     journals: SharedArrayBuffer | null,
     options: ServeOptions,
   ) {
     this.#device = device;
     this.#link = link;
+    this.#bell = bell;
     this.#post = post;
     this.#options = options;
     this.#journals = options.repeatable ? journals : null;
     this.#calls = new CallTaker(link);
     this.#queues = device.queueSizes.map(() => null);
     this.#kicks = new Int32Array(device.queueSizes.length);
-    device.config.listener = () => this.#sendConfig();
+    device.config.listener = () => {
+      this.#configChanged = true;
+      this.#announce();
+    };
   }
 
   /** What the other side shows of it. */
@@ -148,6 +156,8 @@ export class DeviceHost {
         return this.#stop();
       case "write":
         return this.#writeConfig(data as { offset: number; bytes: Uint8Array });
+      case "news":
+        return this.#news();
       case "counters":
         return (device as Partial<Counted>).queueCounters?.map((each) => ({ ...each })) ?? null;
       case "report":
@@ -172,13 +182,15 @@ export class DeviceHost {
       features,
       interrupt: {
         queue: (index) => {
-          if (isLive()) this.#link.interrupt(index);
+          if (isLive()) this.#bell.interrupt(index);
         },
         // Configuration changes are the other side's to tell: it has the generation.
         config: () => {},
       },
       fail: (error) => {
-        if (isLive()) this.#post({ virtio: "fail", life, error: describeError(error) });
+        if (!isLive()) return;
+        this.#failure = { life, error: describeError(error) };
+        this.#announce();
       },
     };
     this.#device.start(activation);
@@ -249,10 +261,20 @@ export class DeviceHost {
     return { config: config.bytes };
   }
 
-  #sendConfig(): void {
-    const { config } = this.#device;
-    this.#post({ virtio: "config", bytes: config.bytes.slice(), generation: config.generation });
-    this.#link.wakeHost();
+  /** By shared memory, not by message: a driver that never gives its event loop a turn must hear it too. */
+  #announce(): void {
+    Atomics.add(this.#link.words, Word.news, 1);
+    this.#bell.ring();
+  }
+
+  #news(): News {
+    const news = {
+      config: this.#configChanged ? this.#device.config.bytes.slice() : null,
+      failure: this.#failure,
+    };
+    this.#configChanged = false;
+    this.#failure = null;
+    return news;
   }
 }
 

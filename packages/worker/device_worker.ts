@@ -1,7 +1,13 @@
 import { errorFrom, makeCall, WorkerError } from "./call.ts";
-import { type DeviceDescription, type FromWorker, listen, type Port } from "./messages.ts";
+import {
+  type DeviceDescription,
+  type FromWorker,
+  listen,
+  type News,
+  type Port,
+} from "./messages.ts";
 import { allocateJournals } from "./journal.ts";
-import { Link } from "./words.ts";
+import { Link, Word } from "./words.ts";
 
 /** Milliseconds after which a thread that was ended cannot run any more. */
 const GRACE = 2500;
@@ -24,6 +30,8 @@ export interface WorkerListener {
 export class DeviceWorker {
   /** Shared memory between the sides. */
   readonly link: Link = new Link();
+  /** What `Word.news` was when it was asked last. */
+  #heard = 0;
   /** Resolves when the device was made. @throws {Error} If it could not be. */
   readonly ready: Promise<DeviceDescription>;
   /** Where its queues write down what they publish; null unless wanted. */
@@ -38,6 +46,7 @@ export class DeviceWorker {
    * @param port The worker; nothing was sent to it yet.
    * @param data For the function that makes the device.
    * @param patience Milliseconds to wait for an answer.
+   * @param bell What it rings.
    * @param journaled Whether its queues keep journals.
    */
   constructor(
@@ -45,6 +54,7 @@ export class DeviceWorker {
     data: unknown,
     patience: number,
     listener: WorkerListener,
+    bell: SharedArrayBuffer,
     journaled: boolean,
   ) {
     this.journals = journaled ? allocateJournals() : null;
@@ -71,7 +81,13 @@ export class DeviceWorker {
     port.addEventListener?.("error", failed);
     port.on?.("error", failed);
     port.on?.("exit", (code) => failed(new Error(`exit with code ${String(code)}`)));
-    this.post({ virtio: "open", buffer: this.link.buffer, journals: this.journals, data });
+    this.post({
+      virtio: "open",
+      buffer: this.link.buffer,
+      bell,
+      journals: this.journals,
+      data,
+    });
   }
 
   /** Whether it is gone. */
@@ -100,6 +116,14 @@ export class DeviceWorker {
       }
       throw error;
     }
+  }
+
+  /** What it has to say since this was asked last; null if nothing. @throws {WorkerError} As `call`. */
+  news(): News | null {
+    const news = Atomics.load(this.link.words, Word.news);
+    if (news === this.#heard || this.#dead) return null;
+    this.#heard = news;
+    return this.call("news") as News;
   }
 
   /** Of one that was ended: nothing if it touches guest memory no more, else a promise of that. */

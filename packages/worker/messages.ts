@@ -26,6 +26,8 @@ export type ToWorker =
   | {
     readonly virtio: "open";
     readonly buffer: SharedArrayBuffer;
+    /** What it rings. */
+    readonly bell: SharedArrayBuffer;
     /** Where queues write down what they publish; null if nobody will want to know. */
     readonly journals: SharedArrayBuffer | null;
     readonly data: unknown;
@@ -45,8 +47,6 @@ export type FromWorker =
   | { readonly virtio: "ready"; readonly device: DeviceDescription }
   /** It could not be made. */
   | { readonly virtio: "refused"; readonly error: SentError }
-  /** The device asks for a reset, in its life number `life`. */
-  | { readonly virtio: "fail"; readonly life: number; readonly error: SentError }
   /** A queue that was being stopped has drained. */
   | {
     readonly virtio: "drained";
@@ -56,9 +56,15 @@ export type FromWorker =
     readonly error: SentError | null;
   }
   /** What a reset left behind has settled. */
-  | { readonly virtio: "stopped"; readonly life: number }
-  /** The configuration as the device changed it. */
-  | { readonly virtio: "config"; readonly bytes: Uint8Array; readonly generation: number };
+  | { readonly virtio: "stopped"; readonly life: number };
+
+/** What a worker has to say, when it is asked after `Word.news` changed. */
+export interface News {
+  /** The configuration, if the device changed it. */
+  readonly config: Uint8Array | null;
+  /** The device asks for a reset, in its life number `life`. */
+  readonly failure: { readonly life: number; readonly error: SentError } | null;
+}
 
 /** One end of a worker's channel: a `Worker`, the global scope of one, a `MessagePort`, or Node's `parentPort`. */
 export interface Port {

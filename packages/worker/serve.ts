@@ -7,7 +7,7 @@ import type { Device } from "@virtio/device";
 import { DeviceHost } from "./device_host.ts";
 import { describeError } from "./call.ts";
 import { type FromWorker, listen, type Port, type ToWorker } from "./messages.ts";
-import { Link, Word } from "./words.ts";
+import { Bell, Link, Word } from "./words.ts";
 
 export type { Port } from "./messages.ts";
 
@@ -65,8 +65,9 @@ export function serveDevice<T>(
     const sent = message as ToWorker | null;
     if (sent?.virtio === "open") {
       const link = new Link(sent.buffer);
+      const bell = new Bell(sent.bell);
       Promise.resolve(sent.data as T).then(create).then((device) => {
-        host = new DeviceHost(device, link, post, sent.journals, options);
+        host = new DeviceHost(device, link, bell, post, sent.journals, options);
         // Some platforms end a worker after an uncaught error, others let it go on: this one is given up everywhere.
         port.addEventListener?.("error", () => leave(host!, link));
         port.addEventListener?.("unhandledrejection", () => leave(host!, link));

@@ -3,29 +3,38 @@
  * alone.
  *
  * Each side has one word that the other adds to when there is something to look at, and sleeps on it; what it is, the other
- * words tell. A side that is awake need not be notified: a notification costs a system call.
+ * words tell. A side that is awake need not be notified: a notification costs a system call. What different threads write lies
+ * in different lines of their caches, and what is written together in the same.
  */
 export const Word = {
   /** The worker's: a kick, or a call. */
   wake: 0,
   /** 1 while the worker sleeps on `wake`, or is about to. */
   workerAsleep: 1,
-  /** The transport's side's: an interrupt, or a change of configuration. */
-  event: 2,
-  /** 1 while the transport's side sleeps on `event`. */
-  hostAsleep: 3,
+  /** How often the worker had to be woken. */
+  notifications: 2,
   /** State of the call that is under way, one of `CallState`. */
-  call: 4,
+  call: 16,
   /** Bytes of the part of a call that lies in the area. */
-  length: 5,
-  /** Counts changes of the configuration, which the event then tells of. */
-  config: 6,
-  /** How often either side had to be woken: what notifications cost is seen here. */
-  notifications: 7,
+  length: 17,
+  /** Counts what the worker has to say beside interrupts; a call then asks for it. */
+  news: 32,
   /** Who may touch guest memory, one of `LeaseState`. */
-  lease: 8,
-  /** Here the counters of kicks begin, one a queue; those of interrupts follow. */
-  queues: 16,
+  lease: 48,
+  /** Here the counters of kicks begin, one a queue. */
+  kicks: 64,
+} as const;
+
+/** Words of the bell, which the transport's side sleeps on: all workers of a device ring the same. */
+export const BellWord = {
+  /** Counts interrupts and news. */
+  event: 0,
+  /** 1 while the transport's side sleeps on `event`. */
+  asleep: 1,
+  /** How often it had to be woken: what notifications cost is seen here. */
+  notifications: 2,
+  /** Here the counters of interrupts begin, one a queue. */
+  interrupts: 16,
 } as const;
 
 /**
@@ -66,7 +75,44 @@ const AREA = 32 * 1024;
 
 /** Most queues of a device. */
 export const MAX_QUEUES = 1024;
-const WORDS = Word.queues + 2 * MAX_QUEUES;
+const WORDS = Word.kicks + MAX_QUEUES;
+
+/** What the workers of one device ring, and the transport's side listens to. */
+export class Bell {
+  /** What crosses to the workers. */
+  readonly buffer: SharedArrayBuffer;
+  /** See `BellWord`. */
+  readonly words: Int32Array;
+
+  /** @param buffer The other side's; a new one unless given. */
+  constructor(
+    buffer: SharedArrayBuffer = new SharedArrayBuffer(4 * (BellWord.interrupts + MAX_QUEUES)),
+  ) {
+    this.buffer = buffer;
+    this.words = new Int32Array(buffer);
+  }
+
+  /** Interrupts of a queue so far; wraps. */
+  interrupts(queue: number): number {
+    return Atomics.load(this.words, BellWord.interrupts + queue);
+  }
+
+  /** The worker: a queue has used buffers. */
+  interrupt(queue: number): void {
+    Atomics.add(this.words, BellWord.interrupts + queue, 1);
+    this.ring();
+  }
+
+  /** There is something for the transport's side to look at. */
+  ring(): void {
+    const { words } = this;
+    Atomics.add(words, BellWord.event, 1);
+    if (Atomics.exchange(words, BellWord.asleep, 0) === 1) {
+      Atomics.add(words, BellWord.notifications, 1);
+      Atomics.notify(words, BellWord.event);
+    }
+  }
+}
 
 /** The shared memory of one worker, seen from either side. */
 export class Link {
@@ -125,17 +171,12 @@ export class Link {
 
   /** Kicks of a queue so far; wraps. */
   kicks(queue: number): number {
-    return Atomics.load(this.words, Word.queues + queue);
-  }
-
-  /** Interrupts of a queue so far; wraps. */
-  interrupts(queue: number): number {
-    return Atomics.load(this.words, Word.queues + MAX_QUEUES + queue);
+    return Atomics.load(this.words, Word.kicks + queue);
   }
 
   /** The transport's side: a queue was kicked. */
   kick(queue: number): void {
-    Atomics.add(this.words, Word.queues + queue, 1);
+    Atomics.add(this.words, Word.kicks + queue, 1);
     this.wakeWorker();
   }
 
@@ -146,22 +187,6 @@ export class Link {
     if (Atomics.exchange(words, Word.workerAsleep, 0) === 1) {
       Atomics.add(words, Word.notifications, 1);
       Atomics.notify(words, Word.wake);
-    }
-  }
-
-  /** The worker: a queue has used buffers. */
-  interrupt(queue: number): void {
-    Atomics.add(this.words, Word.queues + MAX_QUEUES + queue, 1);
-    this.wakeHost();
-  }
-
-  /** There is something for the transport's side to look at. */
-  wakeHost(): void {
-    const { words } = this;
-    Atomics.add(words, Word.event, 1);
-    if (Atomics.exchange(words, Word.hostAsleep, 0) === 1) {
-      Atomics.add(words, Word.notifications, 1);
-      Atomics.notify(words, Word.event);
     }
   }
 }

@@ -12,8 +12,8 @@ import { openQueue, type Queue, type QueueState } from "@virtio/vring";
 import { errorFrom, WorkerError } from "./call.ts";
 import { DeviceWorker, type WorkerPort } from "./device_worker.ts";
 import { Journal } from "./journal.ts";
-import type { DeviceDescription, FromWorker } from "./messages.ts";
-import { Word } from "./words.ts";
+import type { DeviceDescription, FromWorker, News } from "./messages.ts";
+import { Bell, BellWord, Word } from "./words.ts";
 
 /** Options of a `WorkerDevice`. */
 export interface WorkerDeviceOptions {
@@ -89,7 +89,11 @@ export class WorkerDevice implements Device {
   readonly #stopping: Map<number, Stopping> = new Map();
   /** Workers that still settle what a reset left. */
   #settling: { left: number; readonly resolve: () => void } | null = null;
-  #watching = 0;
+  /** What all workers ring. */
+  readonly #bell: Bell = new Bell();
+  /** What its word was when it was last looked at. */
+  #polled = 0;
+  #closed = false;
   #rounds = 0;
 
   /**
@@ -118,9 +122,10 @@ export class WorkerDevice implements Device {
       data,
       this.#options.patience ?? 10_000,
       {
-        message: (message) => this.#heard(worker, message),
+        message: (message) => this.#heard(message),
         died: (error) => this.#died(worker, error),
       },
+      this.#bell.buffer,
       this.#options.onDeath === "replace",
     );
     return worker;
@@ -136,6 +141,7 @@ export class WorkerDevice implements Device {
       (offset, bytes) => this.#configWritten(offset, bytes),
     );
     this.#config.bytes.set(description.config);
+    this.#watch();
   }
 
   #told(): DeviceDescription {
@@ -177,7 +183,7 @@ export class WorkerDevice implements Device {
   get notifications(): number {
     return this.#workers.reduce(
       (sum, { link }) => sum + Atomics.load(link.words, Word.notifications),
-      0,
+      Atomics.load(this.#bell.words, BellWord.notifications),
     );
   }
 
@@ -244,11 +250,14 @@ export class WorkerDevice implements Device {
     this.#callAll("start", { memory: id, features, life: ++this.#life });
     this.#activation = activation;
     this.#keepState();
+    this.#passOver();
+  }
+
+  /** Interrupts of the past are nobody's. */
+  #passOver(): void {
     for (let queue = 0; queue < this.#seen.length; queue++) {
-      this.#seen[queue] = this.#worker(queue).link.interrupts(queue);
+      this.#seen[queue] = this.#bell.interrupts(queue);
     }
-    const watch = ++this.#watching;
-    for (const worker of this.#workers) this.#watch(worker, watch);
   }
 
   #keepState(): void {
@@ -300,7 +309,6 @@ export class WorkerDevice implements Device {
   stop(): void | Promise<void> {
     if (this.#activation === null) return;
     this.#activation = null;
-    this.#watching++;
     this.#live.clear();
     const lost = new WorkerError("The device was stopped");
     for (const stopping of this.#stopping.values()) stopping.reject(lost);
@@ -327,17 +335,28 @@ export class WorkerDevice implements Device {
   }
 
   /**
-   * Passes on the interrupts that are there. Called by itself in later turns; an emulator that has a good moment between two
-   * slices of guest code calls it there.
+   * Passes on the interrupts that are there, changes of the configuration, and that the device asks for a reset. Called by
+   * itself in later turns; an emulator that has a good moment between two slices of guest code calls it there.
    *
-   * @returns Whether there were any.
+   * @returns Whether there was anything.
    */
   poll(): boolean {
+    const event = Atomics.load(this.#bell.words, BellWord.event);
+    if (event === this.#polled) return false;
+    this.#polled = event;
+    let any = this.#passInterrupts();
+    for (const worker of this.#workers) {
+      if (this.#passNews(worker)) any = true;
+    }
+    return any;
+  }
+
+  #passInterrupts(): boolean {
     const activation = this.#activation;
     if (activation === null) return false;
     let any = false;
     for (let queue = 0; queue < this.#seen.length; queue++) {
-      const count = this.#worker(queue).link.interrupts(queue);
+      const count = this.#bell.interrupts(queue);
       if (count === this.#seen[queue]) continue;
       this.#seen[queue] = count;
       // What was written is told before the driver is told to look at it.
@@ -349,26 +368,40 @@ export class WorkerDevice implements Device {
     return any;
   }
 
+  #passNews(worker: DeviceWorker): boolean {
+    let news: News | null;
+    try {
+      news = worker.news();
+    } catch {
+      // It is dead, and that was told.
+      return false;
+    }
+    if (news === null) return false;
+    const { config, failure } = news;
+    if (config !== null && worker === this.#workers[0]) {
+      this.#config?.update((view) => new Uint8Array(view.buffer).set(config));
+    }
+    if (failure?.life === this.#life) this.#activation?.fail(errorFrom(failure.error));
+    return true;
+  }
+
   #tellWritten({ tracker }: GuestMemory): void {
     this.#dirty?.drain((address, length) => tracker?.mark(address, length));
   }
 
   /**
-   * Sleeps until there are interrupts, and passes them on: for a guest that runs in a worker itself.
+   * Sleeps until there is something to pass on, and does so: for a guest that runs in a worker itself.
    *
    * @param milliseconds At most.
-   * @returns Whether there were any.
-   * @throws {TypeError} If there are several workers, or this thread may not sleep (a browser's main thread).
+   * @returns Whether there was anything.
+   * @throws {TypeError} If this thread may not sleep (a browser's main thread).
    */
   wait(milliseconds: number): boolean {
-    if (this.#workers.length > 1) {
-      throw new TypeError("Cannot sleep for several workers at once: use one, or poll()");
-    }
-    const { words } = this.#workers[0]!.link;
-    const seen = Atomics.load(words, Word.event);
+    const { words } = this.#bell;
+    const seen = Atomics.load(words, BellWord.event);
     if (this.poll()) return true;
-    Atomics.store(words, Word.hostAsleep, 1);
-    Atomics.wait(words, Word.event, seen, milliseconds);
+    Atomics.store(words, BellWord.asleep, 1);
+    Atomics.wait(words, BellWord.event, seen, milliseconds);
     return this.poll();
   }
 
@@ -431,9 +464,6 @@ export class WorkerDevice implements Device {
   #handOver(old: readonly DeviceWorker[], fresh: DeviceWorker[]): void {
     this.#workers = fresh;
     for (const worker of old) worker.end();
-    for (let queue = 0; queue < this.#seen.length; queue++) {
-      this.#seen[queue] = this.#worker(queue).link.interrupts(queue);
-    }
   }
 
   #checkLike(other: DeviceDescription): void {
@@ -452,8 +482,10 @@ export class WorkerDevice implements Device {
   /** Ends the workers. The device cannot be used again. */
   close(): void {
     this.#activation = null;
-    this.#watching++;
+    this.#closed = true;
     for (const worker of this.#workers) worker.end();
+    // Nobody sleeps on it any more.
+    this.#bell.ring();
   }
 
   #configWritten(offset: number, bytes: Uint8Array): boolean {
@@ -463,11 +495,8 @@ export class WorkerDevice implements Device {
     return false;
   }
 
-  #heard(worker: DeviceWorker, message: FromWorker): void {
+  #heard(message: FromWorker): void {
     switch (message.virtio) {
-      case "fail":
-        if (message.life === this.#life) this.#activation?.fail(errorFrom(message.error));
-        break;
       case "drained":
         this.#drained(message);
         break;
@@ -475,11 +504,6 @@ export class WorkerDevice implements Device {
         if (this.#settling !== null && --this.#settling.left === 0) {
           this.#settling.resolve();
           this.#settling = null;
-        }
-        break;
-      case "config":
-        if (worker === this.#workers[0] && this.#config !== null) {
-          this.#config.update((view) => new Uint8Array(view.buffer).set(message.bytes));
         }
         break;
     }
@@ -563,9 +587,6 @@ export class WorkerDevice implements Device {
     if (place < 0) throw new WorkerError("it had been replaced already");
     this.#workers[place] = fresh;
     this.#lost.delete(dead);
-    for (let queue = 0; queue < this.#seen.length; queue++) {
-      if (this.#worker(queue) === fresh) this.#seen[queue] = fresh.link.interrupts(queue);
-    }
   }
 
   /** The same while the device runs: it gets the queues. */
@@ -588,7 +609,6 @@ export class WorkerDevice implements Device {
     if (this.#state !== null) fresh.call("restore", this.#state);
     fresh.call("start", { memory: id, features, life: this.#life });
     this.#fill(dead, fresh);
-    this.#watch(fresh, this.#watching);
     for (const queue of queues) {
       const state = this.#live.get(queue)!;
       const stopping = this.#stopping.get(queue);
@@ -609,19 +629,17 @@ export class WorkerDevice implements Device {
     }
   }
 
-  /** Passes on interrupts, sleeps, and again. */
-  #watch(worker: DeviceWorker, watch: number): void {
-    if (this.#watching !== watch || worker.dead) return;
-    const { words } = worker.link;
-    const seen = Atomics.load(words, Word.event);
+  /** Passes on what there is, sleeps, and again. */
+  #watch(): void {
+    if (this.#closed) return;
+    const { words } = this.#bell;
+    const seen = Atomics.load(words, BellWord.event);
     this.poll();
-    Atomics.store(words, Word.hostAsleep, 1);
-    const waiting = Atomics.waitAsync(words, Word.event, seen);
+    Atomics.store(words, BellWord.asleep, 1);
+    const waiting = Atomics.waitAsync(words, BellWord.event, seen);
     const again = (): void => {
-      // A watch of an earlier life must not say that this side is awake: the present one may just have gone to sleep.
-      if (this.#watching !== watch) return;
-      Atomics.store(words, Word.hostAsleep, 0);
-      this.#watch(worker, watch);
+      Atomics.store(words, BellWord.asleep, 0);
+      this.#watch();
     };
     if (waiting.async) waiting.value.then(again);
     // Something came already. Under a load that never ends the event loop gets its turn all the same.

@@ -1,4 +1,7 @@
-/** An echo device in a worker, for tests: a driver that writes to byte 8 of its configuration brings its thread to a stop. */
+/**
+ * An echo device in a worker, for tests: a driver that writes to byte 8 of its configuration brings its thread to a stop, and
+ * each kick of queue 1 is counted in the configuration, from byte 12.
+ */
 import { serveDevice } from "@virtio/worker/serve";
 import { EchoDevice } from "../../transport/testing/echo_device.ts";
 
@@ -9,6 +12,13 @@ serveDevice(() => {
   config.write = (offset, size, value) => {
     if (offset === 8) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
     return write(offset, size, value);
+  };
+  const notify = device.notify.bind(device);
+  device.notify = (index) => {
+    notify(index);
+    if (index === 1) {
+      config.update((view) => view.setUint32(12, view.getUint32(12, true) + 1, true));
+    }
   };
   return device;
 });
