@@ -8,7 +8,7 @@
  * @module
  */
 export { Errno, SystemError } from "./errno.ts";
-export { check, errno, loadLibc } from "./libc.ts";
+export { addressOf, check, errno, fixedBytes, loadLibc } from "./libc.ts";
 export {
   closeDescriptor,
   duplicateDescriptor,
@@ -23,3 +23,23 @@ export { UnixListener } from "./unix_listener.ts";
 export { type ReceiveResult, UnixSocket } from "./unix_socket.ts";
 export { PollEvent, PollSet } from "./poll_set.ts";
 export { pinThread, threadProcessors } from "./affinity.ts";
+export {
+  AllocateMode,
+  allocateRange,
+  allocateRangeLater,
+  discardBlocks,
+  type FileFacts,
+  fileFacts,
+  fileSize,
+  IOV_MAX,
+  IoVectors,
+  MOST_BYTES,
+  readVectors,
+  resizeFile,
+  syncData,
+  transferError,
+  TransferFlag,
+  writeVectors,
+} from "./file_io.ts";
+export { Uring } from "./uring.ts";
+export { UringFlag, UringOp } from "./uring_layout.ts";
