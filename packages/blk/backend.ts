@@ -1,3 +1,5 @@
+import type { BlkEngine } from "./engine.ts";
+
 /** What a back end did: nothing to say if it is done, a promise if it will be. */
 export type BackendResult = void | Promise<void>;
 
@@ -31,6 +33,11 @@ export interface BlkBackend {
   readonly asynchronous: boolean;
   /** Whether a call costs much more than copying a few pages, as a system call does; no unless given. Fixed. */
   readonly gather?: boolean;
+  /**
+   * The way to work on guest memory itself, several requests at a time, if the back end has one. A device uses it in place of
+   * the methods below for reading, writing, flushing, discarding and zeroes. Fixed; one device uses it.
+   */
+  readonly engine?: BlkEngine | null;
 
   /** Copies `length` bytes at `position` of the disk to `bytes[offset...]`. All of them, or it throws. */
   read(position: number, bytes: Uint8Array, offset: number, length: number): BackendResult;

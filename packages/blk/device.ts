@@ -5,9 +5,10 @@ import {
   type FeatureSet,
   hasFeature,
   HOLD,
+  type PollSource,
   QueueDevice,
 } from "@virtio/device";
-import { type Chain, VirtqueueError } from "@virtio/vring";
+import { type Chain, type Queue, VirtqueueError } from "@virtio/vring";
 import type { BackendResult, BlkBackend } from "./backend.ts";
 import {
   BlkConfigOffset,
@@ -17,9 +18,10 @@ import {
   VIRTIO_BLK_F_MQ,
   VIRTIO_BLK_F_WRITE_ZEROES,
 } from "./constants.ts";
-import { type ExecutorHost, PENDING, RequestExecutor } from "./execute.ts";
+import { type ExecutorHost, RequestExecutor } from "./execute.ts";
 import { Negotiated } from "./negotiated.ts";
 import { type BlkDeviceOptions, type BlkSettings, setCapacity, settle } from "./options.ts";
+import { PENDING } from "./pending.ts";
 import type { BlkStats } from "./stats.ts";
 
 /** A block device's own state as plain data. The sectors are the back end's to keep. */
@@ -87,6 +89,7 @@ export class BlkDevice extends QueueDevice {
       complete: (queue, chain) => this.complete(queue, chain),
       waitFor: (work) => this.track(work),
       fail: (error) => this.activation?.fail(error),
+      soon: (action) => this.soon(action),
     };
     const onError = options.onError ?? null;
     this.#executor = new RequestExecutor(options.backend, settings, config, host, onError);
@@ -198,10 +201,36 @@ export class BlkDevice extends QueueDevice {
     this.#executor.negotiated = new Negotiated(this.features, features, this.#settings.writeback);
   }
 
-  /** See `QueueDevice.stopped`. What the back end still does touches only our buffers, so a reset need not wait for it. */
-  protected override stopped(): void {
+  /**
+   * See `QueueDevice.stopped`. What an asynchronous back end still does touches only our buffers, so a reset need not wait for
+   * it; an engine works on guest memory, and is waited for.
+   */
+  protected override stopped(): void | Promise<void> {
     this.#accepted = 0n;
     this.#executor.bounce.forget();
+    return this.#drain();
+  }
+
+  /** See `Device.stopQueue`. */
+  override stopQueue(index: number): Queue | Promise<Queue> {
+    // In a thread whose event loop never turns nobody else would see to the completions.
+    void this.#drain();
+    return super.stopQueue(index);
+  }
+
+  /** See `Device.pollSources`: the completions of a back end that works on guest memory itself. */
+  pollSources(): readonly PollSource[] {
+    const engine = this.backend.engine ?? null;
+    if (engine === null || engine.descriptor < 0) return [];
+    engine.polled = true;
+    const reap = (): number => engine.reap();
+    return [{ descriptor: engine.descriptor, ready: () => this.together(reap) }];
+  }
+
+  #drain(): void | Promise<void> {
+    const engine = this.#executor.direct?.engine;
+    if (engine === undefined || engine.inFlight === 0) return;
+    return this.together(() => engine.drain());
   }
 
   /** See `QueueDevice.handle`. */

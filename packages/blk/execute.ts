@@ -28,11 +28,13 @@ import {
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from "./constants.ts";
 import * as constants from "./constants.ts";
+import { type DirectHost, DirectPath } from "./direct.ts";
 import { Gather } from "./gather.ts";
 import { type LaterHost, LaterRequest } from "./later_request.ts";
 import { writeLifetime } from "./lifetime.ts";
 import { Durability, Negotiated } from "./negotiated.ts";
 import type { BlkSettings } from "./options.ts";
+import { PENDING } from "./pending.ts";
 import { RangeList } from "./ranges.ts";
 import { BlkStats } from "./stats.ts";
 
@@ -40,9 +42,6 @@ import { BlkStats } from "./stats.ts";
 // request.
 const { REQUEST_HEADER_SIZE, SECTOR_SIZE, VIRTIO_BLK_S_OK, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } =
   constants;
-
-/** In place of a status: the request is being worked on. */
-export const PENDING = -1;
 
 /** What the executor needs of its device. */
 export interface ExecutorHost {
@@ -54,10 +53,12 @@ export interface ExecutorHost {
   waitFor(work: Promise<unknown>): void;
   /** Something that cannot be answered: asks for a reset. */
   fail(error: unknown): void;
+  /** Calls a function at the end of the kick or the turn. */
+  soon(action: () => void): void;
 }
 
 /** Executes the requests of one device. */
-export class RequestExecutor implements LaterHost {
+export class RequestExecutor implements LaterHost, DirectHost {
   /** Where the sectors are. */
   readonly backend: BlkBackend;
   /** Buffers for an asynchronous back end. */
@@ -74,6 +75,8 @@ export class RequestExecutor implements LaterHost {
   readonly #onError: ((error: unknown) => void) | null;
   readonly #asynchronous: boolean;
   readonly #gather: Gather | null;
+  /** The way of requests that an engine does; null if the back end has none. */
+  readonly direct: DirectPath | null;
   readonly #ranges: RangeList;
   readonly #idle: LaterRequest[] = [];
 
@@ -93,6 +96,8 @@ export class RequestExecutor implements LaterHost {
     this.#onError = onError;
     this.#asynchronous = backend.asynchronous;
     this.#gather = backend.gather === true ? new Gather(backend) : null;
+    const { engine } = backend;
+    this.direct = engine === undefined || engine === null ? null : new DirectPath(engine, this);
     this.#ranges = new RangeList(settings.maxSegments);
   }
 
@@ -115,17 +120,24 @@ export class RequestExecutor implements LaterHost {
       case VIRTIO_BLK_T_IN: {
         const length = chain.writer.remaining;
         if (!this.#within(sector, length)) return VIRTIO_BLK_S_IOERR;
+        if (this.direct !== null) {
+          return this.direct.start(chain, queue, type, sector * SECTOR_SIZE, length);
+        }
         if (this.#asynchronous) return this.#later(chain, queue, type, sector, length);
         return this.#read(chain, sector * SECTOR_SIZE, length);
       }
       case VIRTIO_BLK_T_OUT: {
         const length = reader.remaining;
         if (this.#settings.readonly || !this.#within(sector, length)) return VIRTIO_BLK_S_IOERR;
+        if (this.direct !== null) {
+          return this.direct.start(chain, queue, type, sector * SECTOR_SIZE, length);
+        }
         if (this.#asynchronous) return this.#later(chain, queue, type, sector, length);
         return this.#write(chain, sector * SECTOR_SIZE, length);
       }
       case VIRTIO_BLK_T_FLUSH:
         if (!this.negotiated.flush) return VIRTIO_BLK_S_UNSUPP;
+        if (this.direct !== null) return this.direct.start(chain, queue, type, 0, 0);
         if (this.#asynchronous) return this.#later(chain, queue, type, 0, 0);
         return this.#flushNow();
       case VIRTIO_BLK_T_GET_ID:
@@ -190,7 +202,7 @@ export class RequestExecutor implements LaterHost {
     } catch (error) {
       return this.#failed(error);
     }
-    this.#count(VIRTIO_BLK_T_IN, length);
+    this.count(VIRTIO_BLK_T_IN, length);
     return VIRTIO_BLK_S_OK;
   }
 
@@ -257,9 +269,11 @@ export class RequestExecutor implements LaterHost {
 
   #ranged(chain: Chain, queue: number, type: number, limits: number, flags: number): number {
     const { view } = this.#config;
-    const request = this.#asynchronous ? this.#request() : null;
-    if (request !== null) request.ranges ??= new RangeList(this.#settings.maxSegments);
-    const ranges = request?.ranges ?? this.#ranges;
+    // Engines know no secure erase: whoever has that does it by the methods of the back end.
+    const direct = type === VIRTIO_BLK_T_SECURE_ERASE ? null : this.direct;
+    const request = direct === null && this.#asynchronous ? this.#request() : null;
+    if (request !== null) request.ranges ??= this.#makeRanges();
+    const ranges = direct?.ranges(this.#makeRanges) ?? request?.ranges ?? this.#ranges;
     const status = ranges.read(
       chain.reader,
       view.getUint32(limits + 4, true),
@@ -267,6 +281,9 @@ export class RequestExecutor implements LaterHost {
       this.sectors,
       flags,
     );
+    if (direct !== null) {
+      return status === VIRTIO_BLK_S_OK ? direct.startRanges(chain, queue, type) : status;
+    }
     if (request === null) return status === VIRTIO_BLK_S_OK ? this.#rangesNow(type) : status;
     if (status !== VIRTIO_BLK_S_OK) {
       this.#idle.push(request);
@@ -275,6 +292,8 @@ export class RequestExecutor implements LaterHost {
     request.start(chain, queue, type, 0, 0);
     return PENDING;
   }
+
+  readonly #makeRanges = (): RangeList => new RangeList(this.#settings.maxSegments);
 
   #rangesNow(type: number): number {
     const { backend } = this;
@@ -297,12 +316,12 @@ export class RequestExecutor implements LaterHost {
     } catch (error) {
       return this.#failed(error);
     }
-    this.#count(type, 0);
+    this.count(type, 0);
     return VIRTIO_BLK_S_OK;
   }
 
-  /** Counts what an asynchronous request, or one of ranges, did. */
-  #count(type: number, bytes: number): void {
+  /** Counts what a request did that was not counted where it was done. */
+  count(type: number, bytes: number): void {
     const { stats } = this;
     switch (type) {
       case VIRTIO_BLK_T_IN:
@@ -382,13 +401,23 @@ export class RequestExecutor implements LaterHost {
     this.#host.fail(error);
   }
 
+  /** See `DirectHost`. */
+  soon(action: () => void): void {
+    this.#host.soon(action);
+  }
+
+  /** See `DirectHost`. */
+  answerLater(chain: Chain, queue: number, status: number): void {
+    this.answer(chain, status);
+    this.#host.complete(queue, chain);
+  }
+
   /** See `LaterHost`. */
   finished(request: LaterRequest, status: number, bytes: number): void {
     const { chain, queue, type } = request;
     this.dropped(request);
-    if (status === VIRTIO_BLK_S_OK) this.#count(type, bytes);
-    this.answer(chain!, status);
-    this.#host.complete(queue, chain!);
+    if (status === VIRTIO_BLK_S_OK) this.count(type, bytes);
+    this.answerLater(chain!, queue, status);
   }
 
   /** See `LaterHost`. */

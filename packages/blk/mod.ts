@@ -17,4 +17,5 @@ export {
 export * from "./constants.ts";
 export { BlkDevice, type SavedBlk } from "./device.ts";
 export type { BlkDeviceOptions, BlkGeometry, BlkTopology, RangeLimits } from "./options.ts";
+export { type BlkEngine, type EngineClient, LATER, type MemoryPieces } from "./engine.ts";
 export { BlkStats } from "./stats.ts";

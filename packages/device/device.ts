@@ -38,6 +38,19 @@ export interface Activation {
   fail(error: unknown): void;
 }
 
+/** Something outside of the rings that a device waits for, such as completions of the host's. */
+export interface PollSource {
+  /** Readable when there is something. */
+  readonly descriptor: number;
+  /**
+   * Sees to what is there; all that completes is published when this returns. May be called at any time: a look costs next to
+   * nothing.
+   *
+   * @returns How much there was.
+   */
+  ready(): number;
+}
+
 /** A piece of memory that a device shows to the driver beside its queues (virtio 1.4, 2.10). */
 export interface SharedMemoryRegion {
   /** The shmid, 0 to 255; what it means is defined by the device type. */
@@ -94,6 +107,11 @@ export interface Device {
    * or raise an interrupt any more.
    */
   stop(): void | Promise<void>;
+  /**
+   * What a thread has to see to that serves the device by waiting for descriptors. Who calls this does that from then on; for
+   * others the device sees to it by the event loop.
+   */
+  pollSources?(): readonly PollSource[];
   /** The device's own state as plain data, for `DeviceState.save`; called while no queue is started. */
   save?(): unknown;
   /**

@@ -14,6 +14,7 @@ export {
   type Device,
   DeviceId,
   type Interrupt,
+  type PollSource,
   type SharedMemoryRegion,
 } from "./device.ts";
 export { DeviceState, type DeviceStateOptions } from "./device_state.ts";

@@ -2,7 +2,7 @@ import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { ConfigSpace } from "./config_space.ts";
 import type { Activation, Device, SharedMemoryRegion } from "./device.ts";
 import type { FeatureRequirement, FeatureSet } from "./features.ts";
-import { enterKick, leaveKick } from "./publishing.ts";
+import { enterKick, leaveKick, publishSoon } from "./publishing.ts";
 import { type Handled, type QueueCounters, type QueueHook, QueueServer } from "./queue_server.ts";
 
 /** What a device is, before anything runs. */
@@ -153,6 +153,27 @@ export abstract class QueueDevice implements Device {
   /** Handles chains again after `BUSY`. */
   protected resume(queue: number): void {
     this.#servers[queue]!.resume();
+  }
+
+  /**
+   * Calls a function that was not given already at the end of the outermost kick, or of the turn: what the kicks of a batch
+   * add up to is begun once.
+   */
+  protected soon(action: () => void): void {
+    publishSoon(action);
+  }
+
+  /**
+   * Runs what completes chains, such as a look at what the system has done, as if it were a kick: all of it is published before
+   * this returns, also in a thread whose event loop never turns.
+   */
+  protected together<T>(action: () => T): T {
+    enterKick();
+    try {
+      return action();
+    } finally {
+      leaveKick();
+    }
   }
 
   /** Whether a chain is still this device's: no reset came since it was handed out. */

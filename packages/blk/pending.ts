@@ -1,0 +1,2 @@
+/** In place of a status: the request is being worked on. */
+export const PENDING = -1;
