@@ -3,8 +3,8 @@ import { SystemError } from "./errno.ts";
 /** What `Deno.dlopen` makes of a table of symbols. */
 type Symbols<S extends Deno.ForeignLibraryInterface> = Deno.DynamicLibrary<S>["symbols"];
 
+/** Where this thread's `errno` is. */
 let location: Deno.UnsafePointerView | null = null;
-let locate: (() => Deno.PointerValue) | null = null;
 
 /**
  * Opens the C library with the functions that a module needs. It stays open: the calls outlive whoever asked first.
@@ -16,6 +16,13 @@ export function loadLibc<const S extends Deno.ForeignLibraryInterface>(symbols: 
     throw new TypeError("This needs Deno on Linux");
   }
   try {
+    if (location === null) {
+      // Before the first call: opening the library later would change what errno says.
+      const { symbols } = Deno.dlopen("libc.so.6", {
+        __errno_location: { parameters: [], result: "pointer" },
+      });
+      location = new Deno.UnsafePointerView(symbols.__errno_location()!);
+    }
     return Deno.dlopen("libc.so.6", symbols).symbols;
   } catch (cause) {
     if (cause instanceof Deno.errors.NotCapable) {
@@ -27,16 +34,9 @@ export function loadLibc<const S extends Deno.ForeignLibraryInterface>(symbols: 
   }
 }
 
-/** The number of the error of the call just made in this thread, of `Errno`. */
+/** The number of the error of the call just made in this thread, of `Errno`; 0 before the first `loadLibc`. */
 export function errno(): number {
-  if (location === null) {
-    const { __errno_location } = loadLibc({
-      __errno_location: { parameters: [], result: "pointer" },
-    });
-    locate = __errno_location;
-    location = new Deno.UnsafePointerView(locate()!);
-  }
-  return location.getInt32();
+  return location?.getInt32() ?? 0;
 }
 
 /**
