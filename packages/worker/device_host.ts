@@ -253,10 +253,12 @@ export class DeviceHost {
     config: Uint8Array;
   } {
     const { config } = this.#device;
-    for (const [start, size] of pieces(bytes.length)) {
+    // A write of the driver is of so many bytes.
+    const size = bytes.length;
+    if (size === 1 || size === 2 || size === 4) {
       let value = 0;
-      for (let i = 0; i < size; i++) value |= bytes[start + i]! << (8 * i);
-      config.write(offset + start, size, value);
+      for (let i = 0; i < size; i++) value |= bytes[i]! << (8 * i);
+      config.write(offset, size, value);
     }
     return { config: config.bytes };
   }
@@ -288,9 +290,4 @@ interface StartCall {
   readonly memory: number;
   readonly features: bigint;
   readonly life: number;
-}
-
-/** A write of the driver is of 1, 2 or 4 bytes. */
-function pieces(length: number): [number, 1 | 2 | 4][] {
-  return length === 1 || length === 2 || length === 4 ? [[0, length]] : [];
 }

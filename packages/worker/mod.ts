@@ -6,4 +6,5 @@
 export { WorkerError } from "./call.ts";
 export type { Port } from "./messages.ts";
 export type { WorkerPort } from "./device_worker.ts";
-export { WorkerDevice, type WorkerDeviceOptions } from "./worker_device.ts";
+export type { WorkerDeviceOptions } from "./options.ts";
+export { WorkerDevice } from "./worker_device.ts";
