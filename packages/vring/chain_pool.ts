@@ -97,10 +97,27 @@ export class ChainPool {
     chain.index = this.#free;
   }
 
-  /** Whether this chain is the device's, and was taken last. */
-  isLast(chain: Chain): boolean {
-    return chain.owner === DEVICE && chain.pool === this &&
+  /**
+   * Says why a chain cannot be used. That it cannot is found out by the queue's `push` itself, which has no room for this.
+   *
+   * @throws {TypeError} If it is not in flight on this queue.
+   * @throws {RangeError} Otherwise: if `written` is more than its device-writable bytes.
+   */
+  refuse(chain: Chain, written: number): never {
+    if (chain.owner !== DEVICE || chain.pool !== this) {
+      throw new TypeError("Cannot use a chain that is not in flight on this queue");
+    }
+    throw new RangeError(
+      `Cannot use a chain with ${written} bytes written: it has ${chain.writable} device-writable bytes`,
+    );
+  }
+
+  /** `putBack` for the device. @throws {TypeError} If the chain is not the device's, or was not taken last. */
+  undo(chain: Chain): void {
+    const last = chain.owner === DEVICE && chain.pool === this &&
       ((chain.sequence + 1) & SEQUENCES) === this.#popped;
+    if (!last) throw new TypeError("Only the chain that was popped last can be put back");
+    this.putBack(chain);
   }
 
   /** Back to the pool, as if it had not been taken: the chain that was taken last. */

@@ -10,31 +10,25 @@ import { type Chain, ChainOwner } from "./chain.ts";
 import { ChainPool } from "./chain_pool.ts";
 import { VirtqueueError } from "./errors.ts";
 import {
-  RING_EVENT_FLAGS_DESC,
-  RING_EVENT_FLAGS_DISABLE,
-  RING_EVENT_FLAGS_ENABLE,
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
-  VIRTQ_DESC_F_AVAIL,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from "./layout.ts";
-import { needEvent } from "./need_event.ts";
 import type { ResolvedAreas } from "./open_queue.ts";
+import { PackedEvents } from "./packed_events.ts";
+import { availableSlots, isAvailable } from "./packed_scan.ts";
+import { PackedUsed } from "./packed_used.ts";
 import type { Queue, QueueConfig, QueuePosition, QueueState } from "./queue.ts";
-import { lookAtChains, type QueueLook } from "./queue_look.ts";
-import { checkTotal, trackWrites, wrongOrder } from "./segments.ts";
+import { lookAtQueue, type QueueLook } from "./queue_look.ts";
+import { stateOf } from "./queue_state.ts";
+import { checkTotal, wrongOrder } from "./segments.ts";
 import { ChainWalker, isPlainTable } from "./walker.ts";
 
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const DEVICE = ChainOwner.device;
-const AVAIL = VIRTQ_DESC_F_AVAIL;
-const USED = VIRTQ_DESC_F_USED;
-const BOTH = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
-const WRITE = VIRTQ_DESC_F_WRITE;
 // In the last word of a descriptor the flags follow the id.
 const F_NEXT = VIRTQ_DESC_F_NEXT << 16;
 const F_WRITE = VIRTQ_DESC_F_WRITE << 16;
@@ -49,31 +43,17 @@ export class PackedQueue implements Queue {
   readonly #pool: ChainPool;
   readonly #walker: ChainWalker;
   readonly #ringRegion: MemoryRegion;
-  readonly #driverRegion: MemoryRegion;
-  readonly #deviceRegion: MemoryRegion;
+  readonly #used: PackedUsed;
+  readonly #events: PackedEvents;
   /** Index of the descriptor ring's first word in its region's i32. */
   readonly #ring: number = 0;
-  /** Indexes of the two event suppression structures into their regions' i32. */
-  readonly #driverEvent: number = 0;
-  readonly #deviceEvent: number = 0;
   readonly #indirect: boolean = false;
-  readonly #eventIdx: boolean = false;
   /** Next slot to pop, its wrap counter, and how many slots from there on were seen to be available. */
   #nextAvail = 0;
   #availWrap = 1;
   #seen = 0;
   /** Chains popped and not yet used, or used and not published. */
   #owed = 0;
-  /** Next slot to use, and its wrap counter. */
-  #nextUsed = 0;
-  #usedWrap = 1;
-  /** Chains used but not published, and where the first one is. */
-  #added = 0;
-  #published = 0;
-  /** The first used descriptor of the batch: where, and its id and flags, kept back until `flush`. */
-  #headAt = 0;
-  #headWord = 0;
-  #suspended = false;
   #broken: VirtqueueError | null = null;
 
   /** Use `openQueue`. */
@@ -95,23 +75,19 @@ export class PackedQueue implements Queue {
     this.#indirect = (features & VIRTIO_F_INDIRECT_DESC) !== 0n;
     this.#walker = new ChainWalker(memory, config.size, "packed", this.#indirect);
     this.#ringRegion = areas.descriptor.region;
-    this.#driverRegion = areas.driver.region;
-    this.#deviceRegion = areas.device.region;
+    const eventIdx = (features & VIRTIO_F_EVENT_IDX) !== 0n;
+    this.#used = new PackedUsed(memory, config.size, areas.descriptor, config.position);
+    this.#events = new PackedEvents(memory, config.size, areas, eventIdx);
     this.#ring = areas.descriptor.offset / 4;
-    this.#driverEvent = areas.driver.offset / 4;
-    this.#deviceEvent = areas.device.offset / 4;
-    this.#eventIdx = (features & VIRTIO_F_EVENT_IDX) !== 0n;
     if (config.position !== undefined) {
       this.#nextAvail = config.position.nextAvail;
       this.#availWrap = config.position.availWrap;
-      this.#nextUsed = this.#published = config.position.nextUsed;
-      this.#usedWrap = config.position.usedWrap;
     }
   }
 
   /** Chains popped and not yet used. */
   get inFlight(): number {
-    return this.#owed - this.#added;
+    return this.#owed - this.#used.added;
   }
 
   /** See `Queue.pop`. */
@@ -313,32 +289,13 @@ export class PackedQueue implements Queue {
     return error;
   }
 
-  /**
-   * Looks how far the driver is: scans the flags from the next slot on. The atomic load of the first slot orders what was
-   * published before it, that of the last slot what was published later; between them plain loads are enough.
-   */
+  /** Looks how far the driver is. */
   #look(): boolean {
     if (this.#broken !== null) throw this.#broken;
-    const region = this.#ringRegion;
-    const { u16 } = region;
-    // The flags are the last half of a descriptor's last word.
-    const start = (2 * this.#ring + 7) | 0;
-    const end = (start + (this.size << 3)) | 0;
-    const first = (start + (this.#nextAvail << 3)) | 0;
-    const expected = this.#availWrap === 1 ? AVAIL : USED;
-    if ((Atomics.load(u16, first) & BOTH) !== expected) return false;
-    let at = (first + 8) | 0;
-    while (at < end && (u16[at]! & BOTH) === expected) at = (at + 8) | 0;
-    let last = (at - 8) | 0;
-    let seen = (at - first) >> 3;
-    if (at === end) {
-      const wrapped = expected ^ BOTH;
-      at = start;
-      while (at < first && (u16[at]! & BOTH) === wrapped) at = (at + 8) | 0;
-      seen = (seen + ((at - start) >> 3)) | 0;
-      if (at !== start) last = (at - 8) | 0;
-    }
-    if (seen > 1) Atomics.load(u16, last);
+    const { u16 } = this.#ringRegion;
+    const seen = availableSlots(u16, this.#ring, this.size, this.#nextAvail, this.#availWrap);
+    // Finding nothing leaves what was seen before: a list may be known in part.
+    if (seen === 0) return false;
     this.#seen = seen;
     return true;
   }
@@ -346,13 +303,11 @@ export class PackedQueue implements Queue {
   /** See `Queue.push`. */
   push(chain: Chain, written: number = chain.written): void {
     const pool = this.#pool;
-    if (chain.owner !== DEVICE || chain.pool !== pool) {
-      throw new TypeError("Cannot use a chain that is not in flight on this queue");
-    }
-    if (!(written >= 0 && written <= chain.writable)) {
-      throw new RangeError(
-        `Cannot use a chain with ${written} bytes written: it has ${chain.writable} device-writable bytes`,
-      );
+    if (
+      chain.owner !== DEVICE || chain.pool !== pool ||
+      !(written >= 0 && written <= chain.writable)
+    ) {
+      pool.refuse(chain, written);
     }
     if (pool.ordered !== 0) this.#pushOrdered(chain, written);
     else this.#use(chain, written);
@@ -367,43 +322,13 @@ export class PackedQueue implements Queue {
   }
 
   #use(chain: Chain, written: number): void {
-    const words = this.#ringRegion.i32;
-    const slots = chain.slots;
-    const at = (this.#ring + (this.#nextUsed << 2)) | 0;
-    // The length counts only with WRITE (2.8.4).
-    const flags = (this.#usedWrap === 1 ? BOTH : 0) | (written > 0 ? WRITE : 0);
-    const word = chain.id | (flags << 16);
-    words[(at + 2) | 0] = written;
-    const added = this.#added;
-    if (added === 0) {
-      this.#headAt = at;
-      this.#headWord = word;
-    } else {
-      words[(at + 3) | 0] = word;
-    }
-    this.#added = (added + 1) | 0;
-    let next = (this.#nextUsed + slots) | 0;
-    if (next >= this.size) {
-      next = (next - this.size) | 0;
-      this.#usedWrap ^= 1;
-    }
-    this.#nextUsed = next;
-    if (this.#memory.tracker !== null) this.#track(chain, 4 * at);
+    this.#used.add(chain, written);
     this.#pool.put(chain);
-  }
-
-  #track(chain: Chain, at: number): void {
-    const tracker = this.#memory.tracker!;
-    trackWrites(tracker, chain);
-    tracker.mark(this.#ringRegion.base + at, 16);
   }
 
   /** See `Queue.undo`. */
   undo(chain: Chain): void {
-    if (!this.#pool.isLast(chain)) {
-      throw new TypeError("Only the chain that was popped last can be put back");
-    }
-    this.#pool.putBack(chain);
+    this.#pool.undo(chain);
     this.#owed--;
     const { slots } = chain;
     let before = this.#nextAvail - slots;
@@ -417,95 +342,47 @@ export class PackedQueue implements Queue {
 
   /** See `Queue.flush`. */
   flush(): boolean {
-    const added = this.#added;
-    if (added === 0) return false;
-    this.#added = 0;
-    this.#owed = (this.#owed - added) | 0;
-    const next = this.#nextUsed;
-    // Never 0: nothing, or else all slots of the ring.
-    let slots = (next - this.#published) | 0;
-    if (slots <= 0) slots = (slots + this.size) | 0;
-    this.#published = next;
-    // The driver looks at the first one first: publishing it last publishes the batch.
-    Atomics.store(this.#ringRegion.i32, (this.#headAt + 3) | 0, this.#headWord);
-    const word = Atomics.load(this.#driverRegion.i32, this.#driverEvent);
-    const flags = (word >>> 16) & 3;
-    if (flags === RING_EVENT_FLAGS_DISABLE) return false;
-    if (flags !== RING_EVENT_FLAGS_DESC || !this.#eventIdx) return true;
-    let event = word & 0x7fff;
-    if (((word >>> 15) & 1) !== this.#usedWrap) event -= this.size;
-    return needEvent(event, next, slots);
+    const used = this.#used;
+    if (used.added === 0) return false;
+    this.#owed = (this.#owed - used.added) | 0;
+    return used.publish(this.#events);
   }
 
   /** See `Queue.arm`. */
   arm(): boolean {
-    if (this.#eventIdx) {
-      const word = this.#nextAvail | (this.#availWrap << 15) | (RING_EVENT_FLAGS_DESC << 16);
-      Atomics.store(this.#deviceRegion.i32, this.#deviceEvent, word);
-      this.#memory.tracker?.mark(this.#deviceRegion.base + this.#deviceEvent * 4, 4);
-    } else if (this.#suspended) {
-      this.#suspended = false;
-      Atomics.store(this.#deviceRegion.i32, this.#deviceEvent, RING_EVENT_FLAGS_ENABLE << 16);
-      this.#memory.tracker?.mark(this.#deviceRegion.base + this.#deviceEvent * 4, 4);
-    }
+    this.#events.ask(this.#nextAvail, this.#availWrap);
     if (this.#seen > 0) return true;
-    const flags = Atomics.load(this.#ringRegion.u16, 2 * this.#ring + 8 * this.#nextAvail + 7);
-    return (flags & BOTH) === (this.#availWrap === 1 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED);
+    return isAvailable(this.#ringRegion.u16, this.#ring, this.#nextAvail, this.#availWrap);
   }
 
   /** See `Queue.suspend`. */
   suspend(): void {
-    // With EVENT_IDX the descriptor that was asked for is behind already.
-    if (this.#eventIdx || this.#suspended) return;
-    this.#suspended = true;
-    const at = this.#deviceEvent * 4;
-    this.#deviceRegion.view.setUint32(at, RING_EVENT_FLAGS_DISABLE << 16, true);
-    this.#memory.tracker?.mark(this.#deviceRegion.base + at, 4);
+    this.#events.suspend();
   }
 
   /** See `Queue.abandon`. */
   abandon(): void {
     this.#pool.abandon();
     this.#owed = 0;
-    this.#added = 0;
-    this.#published = this.#nextUsed;
+    this.#used.abandon();
   }
 
   /** See `Queue.snapshot`. */
   snapshot(): QueueState {
-    if (this.#owed !== 0) {
-      throw new TypeError(
-        `Cannot save a queue with ${this.inFlight} chains in flight and ${this.#added} not flushed: stop the device first`,
-      );
-    }
-    const { size, descriptorArea, driverArea, deviceArea } = this.#config;
-    return {
-      version: 1,
-      size,
-      descriptorArea,
-      driverArea,
-      deviceArea,
-      position: this.#position(),
-    };
+    return stateOf(this.#config, this.#position(), this.inFlight, this.#used.added);
   }
 
   /** See `Queue.look`. */
   look(): QueueLook {
-    return {
-      format: "packed",
-      config: this.#config,
-      position: this.#position(),
-      eventIdx: this.#eventIdx,
-      chains: lookAtChains(this.#pool.inFlight(), ChainOwner.ordered),
-    };
+    return lookAtQueue("packed", this.#config, this.#position(), this.#events.eventIdx, this.#pool);
   }
 
   #position(): QueuePosition {
     return {
       nextAvail: this.#nextAvail,
-      nextUsed: this.#nextUsed,
+      nextUsed: this.#used.next,
       availWrap: this.#availWrap,
-      usedWrap: this.#usedWrap,
+      usedWrap: this.#used.wrap,
     };
   }
 }

@@ -1,5 +1,6 @@
+import { type Chain, ChainOwner } from "./chain.ts";
+import type { ChainPool } from "./chain_pool.ts";
 import type { QueueConfig, QueuePosition } from "./queue.ts";
-import type { Chain } from "./chain.ts";
 
 /** A chain that a device has, for those who look on. Plain data. */
 export interface ChainLook {
@@ -31,14 +32,25 @@ export interface QueueLook {
   readonly chains: readonly ChainLook[];
 }
 
-/** Describes chains, oldest first. */
-export function lookAtChains(chains: readonly Chain[], ordered: number): ChainLook[] {
+/** Describes a queue of one's own. */
+export function lookAtQueue(
+  format: "split" | "packed",
+  config: QueueConfig,
+  position: QueuePosition,
+  eventIdx: boolean,
+  pool: ChainPool,
+): QueueLook {
+  return { format, config, position, eventIdx, chains: lookAtChains(pool.inFlight()) };
+}
+
+/** Oldest first. */
+function lookAtChains(chains: readonly Chain[]): ChainLook[] {
   return chains.map((chain) => ({
     id: chain.id,
     sequence: chain.sequence,
     descriptors: chain.descriptors,
     readable: chain.readable,
     writable: chain.writable,
-    waits: chain.owner === ordered,
+    waits: chain.owner === ChainOwner.ordered,
   })).sort((a, b) => a.sequence - b.sequence);
 }

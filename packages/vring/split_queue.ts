@@ -22,7 +22,8 @@ import {
 import { needEvent } from "./need_event.ts";
 import type { ResolvedAreas } from "./open_queue.ts";
 import type { Queue, QueueConfig, QueuePosition, QueueState } from "./queue.ts";
-import { lookAtChains, type QueueLook } from "./queue_look.ts";
+import { lookAtQueue, type QueueLook } from "./queue_look.ts";
+import { stateOf } from "./queue_state.ts";
 import { checkTotal, trackWrites, wrongOrder } from "./segments.ts";
 import { beyond, ChainWalker, isPlainTable } from "./walker.ts";
 
@@ -278,13 +279,11 @@ export class SplitQueue implements Queue {
   /** See `Queue.push`. */
   push(chain: Chain, written: number = chain.written): void {
     const pool = this.#pool;
-    if (chain.owner !== DEVICE || chain.pool !== pool) {
-      throw new TypeError("Cannot use a chain that is not in flight on this queue");
-    }
-    if (!(written >= 0 && written <= chain.writable)) {
-      throw new RangeError(
-        `Cannot use a chain with ${written} bytes written: it has ${chain.writable} device-writable bytes`,
-      );
+    if (
+      chain.owner !== DEVICE || chain.pool !== pool ||
+      !(written >= 0 && written <= chain.writable)
+    ) {
+      pool.refuse(chain, written);
     }
     if (pool.ordered !== 0) this.#pushOrdered(chain, written);
     else this.#use(chain, written);
@@ -318,10 +317,7 @@ export class SplitQueue implements Queue {
 
   /** See `Queue.undo`. */
   undo(chain: Chain): void {
-    if (!this.#pool.isLast(chain)) {
-      throw new TypeError("Only the chain that was popped last can be put back");
-    }
-    this.#pool.putBack(chain);
+    this.#pool.undo(chain);
     this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
   }
 
@@ -375,31 +371,12 @@ export class SplitQueue implements Queue {
 
   /** See `Queue.snapshot`. */
   snapshot(): QueueState {
-    if (this.inFlight !== 0 || this.#added !== 0) {
-      throw new TypeError(
-        `Cannot save a queue with ${this.inFlight} chains in flight and ${this.#added} not flushed: stop the device first`,
-      );
-    }
-    const { size, descriptorArea, driverArea, deviceArea } = this.#config;
-    return {
-      version: 1,
-      size,
-      descriptorArea,
-      driverArea,
-      deviceArea,
-      position: this.#position(),
-    };
+    return stateOf(this.#config, this.#position(), this.inFlight, this.#added);
   }
 
   /** See `Queue.look`. */
   look(): QueueLook {
-    return {
-      format: "split",
-      config: this.#config,
-      position: this.#position(),
-      eventIdx: this.#eventIdx,
-      chains: lookAtChains(this.#pool.inFlight(), ChainOwner.ordered),
-    };
+    return lookAtQueue("split", this.#config, this.#position(), this.#eventIdx, this.#pool);
   }
 
   #position(): QueuePosition {

@@ -12,6 +12,7 @@ import { NET_CONTROL } from "./net_control.ts";
 import { NET_DEVICE } from "./net_device.ts";
 import { NET_DRIVER } from "./net_driver.ts";
 import { NET_OFFLOAD } from "./net_offload.ts";
+import { PACKED_PARTS } from "./packed_parts.ts";
 import { PACKED_QUEUE } from "./packed_queue.ts";
 import { PCI } from "./pci.ts";
 import { SPLIT_QUEUE } from "./split_queue.ts";
@@ -22,6 +23,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   VRING,
   SPLIT_QUEUE,
   PACKED_QUEUE,
+  PACKED_PARTS,
   DRIVER_QUEUES,
   DEVICE,
   DRIVER_SESSION,

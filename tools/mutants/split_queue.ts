@@ -219,8 +219,8 @@ export const SPLIT_QUEUE: readonly MutatedFile[] = [
         name: "split-used-length-unchecked",
         about: "a device may say that it wrote more than there is room for",
         edits: [[
-          "if (!(written >= 0 && written <= chain.writable)) {",
-          "if (!(written >= 0)) {",
+          "!(written >= 0 && written <= chain.writable)",
+          "!(written >= 0)",
         ]],
       },
       {

@@ -279,7 +279,7 @@ export const VRING: readonly MutatedFile[] = [
       {
         name: "undo-foreign",
         about: "a chain can be put back that was used already",
-        edits: [["return chain.owner === DEVICE && chain.pool", "return chain.pool"]],
+        edits: [["const last = chain.owner === DEVICE && chain.pool", "const last = chain.pool"]],
       },
       {
         name: "abandon-reuses-chains",
