@@ -2,6 +2,7 @@ import { BLK_DEVICE } from "./blk_device.ts";
 import { BLK_DRIVER } from "./blk_driver.ts";
 import { CONSOLE } from "./console.ts";
 import { DEVICE } from "./device.ts";
+import { DEVICE_STATE } from "./device_state.ts";
 import { DRIVER_QUEUES } from "./driver_queues.ts";
 import { DRIVER_SESSION } from "./driver_session.ts";
 import { MEMORY } from "./memory.ts";
@@ -25,6 +26,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   PACKED_QUEUE,
   PACKED_PARTS,
   DRIVER_QUEUES,
+  DEVICE_STATE,
   DEVICE,
   DRIVER_SESSION,
   PCI,
