@@ -1,5 +1,5 @@
 /**
- * Fetches Debian packages for i386 with apt: without root, and without reading or changing what the host's own apt knows.
+ * Fetches Debian packages with apt, for i386 or another processor: without root, and without reading or changing what the host's own apt knows.
  * Everything apt writes goes into a folder of ours; its sources are those of the host's configuration files.
  */
 
@@ -126,24 +126,31 @@ async function listIfAny(path: string): Promise<string[]> {
 export class PrivateApt {
   readonly #folder: string;
   readonly #progress: (line: string) => void;
+  readonly #architecture: string;
   #ready: Promise<void> | null = null;
   #failure = "";
 
   /**
    * @param folder Where apt's state and configuration go; made if missing.
    * @param progress Told what happens, a line at a time.
+   * @param architecture Debian's name of the processor.
    */
-  constructor(folder: string, progress: (line: string) => void) {
+  constructor(folder: string, progress: (line: string) => void, architecture = "i386") {
     this.#folder = folder;
     this.#progress = progress;
+    this.#architecture = architecture;
   }
 
   /**
    * The real package behind a metapackage: the first dependency whose name begins as the metapackage's does.
    *
+   * @param stem What its name begins with; the metapackage's name less its last word unless given.
    * @throws {FetchError} If apt does not know the metapackage.
    */
-  async resolve(metapackage: string): Promise<string> {
+  async resolve(
+    metapackage: string,
+    stem = metapackage.replace(/-[^-]+$/, "-"),
+  ): Promise<string> {
     await this.#update();
     let depends = await this.#dependencies(metapackage);
     if (depends === null) {
@@ -152,7 +159,6 @@ export class PrivateApt {
       await this.#refresh();
       depends = await this.#dependencies(metapackage);
     }
-    const stem = metapackage.replace(/-[^-]+$/, "-");
     const name = depends?.find((dependency) => dependency.startsWith(stem));
     if (name === undefined) throw this.#unknown(metapackage);
     return name;
@@ -184,7 +190,9 @@ export class PrivateApt {
 
   #unknown(name: string): FetchError {
     const why = this.#failure === "" ? "" : `: ${this.#failure.replace(/\s+/g, " ")}`;
-    return new FetchError(`apt finds no package ${name} for i386 in this machine's sources${why}`);
+    return new FetchError(
+      `apt finds no package ${name} for ${this.#architecture} in this machine's sources${why}`,
+    );
   }
 
   async #dependencies(name: string): Promise<string[] | null> {
@@ -273,8 +281,8 @@ export class PrivateApt {
       "Dir::Etc::sourceparts": `${folder}/empty`,
       "Dir::Etc::preferences": "/dev/null",
       "Dir::Etc::preferencesparts": `${folder}/empty`,
-      "APT::Architecture": "i386",
-      "APT::Architectures": "i386",
+      "APT::Architecture": this.#architecture,
+      "APT::Architectures": this.#architecture,
       "APT::Sandbox::User": "root",
       "APT::Get::AllowUnauthenticated": "false",
       "Acquire::AllowInsecureRepositories": "false",

@@ -66,12 +66,13 @@ interface Manifest {
 }
 
 /** Files that were made together, and facts about them. */
-interface Bundle {
+export interface Bundle {
   readonly facts: Record<string, string>;
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
-function defaultCache(): string {
+/** The cache's folder, unless another is given. */
+export function defaultCache(): string {
   return Deno.env.get("VIRTIO_GUEST_CACHE") ??
     new URL("../../.cache/guest", import.meta.url).pathname;
 }
@@ -119,12 +120,17 @@ async function openLock(cache: string): Promise<Deno.FsFile> {
   }
 }
 
-/** A bundle from the cache, or made and put there. One process at a time makes it; the others wait. */
-async function cached(
+/**
+ * A bundle from the cache, or made and put there. One process at a time makes it; the others wait.
+ *
+ * @param architecture Debian's name of the processor that packages are for.
+ */
+export async function cached(
   name: string,
   recipe: string,
   options: FetchOptions,
   make: (apt: PrivateApt, debs: string, progress: (line: string) => void) => Promise<Bundle>,
+  architecture = "i386",
 ): Promise<Bundle> {
   const cache = options.cache ?? defaultCache();
   const progress = options.progress ?? (() => {});
@@ -137,17 +143,56 @@ async function cached(
   if (made !== null) return made;
   const debs = `${cache}/debs-${name}`;
   await Deno.remove(debs, { recursive: true }).catch(() => {});
-  const bundle = await make(new PrivateApt(`${cache}/apt`, progress), debs, progress);
+  const bundle = await make(
+    new PrivateApt(
+      architecture === "i386" ? `${cache}/apt` : `${cache}/apt-${architecture}`,
+      progress,
+      architecture,
+    ),
+    debs,
+    progress,
+  );
   progress(`storing ${bundle.files.size} files in ${folder}`);
   await writeBundle(folder, recipe, bundle);
   await Deno.remove(debs, { recursive: true }).catch(() => {});
   return bundle;
 }
 
-function need(files: ReadonlyMap<string, Uint8Array>, name: string, deb: string): Uint8Array {
+/** A file that a package must have. @throws {FetchError} If it has not. */
+export function need(
+  files: ReadonlyMap<string, Uint8Array>,
+  name: string,
+  deb: string,
+): Uint8Array {
   const bytes = files.get(name);
   if (bytes === undefined) throw new FetchError(`The Debian package ${deb} has no file ${name}`);
   return bytes;
+}
+
+/** Modules by name, with all that they need, and other files out of a kernel's package. */
+export async function readModules(
+  deb: string,
+  names: readonly string[],
+  other: (path: string) => boolean,
+): Promise<{ modules: Map<string, Uint8Array>; others: Map<string, Uint8Array> }> {
+  const modules = new Map<string, Uint8Array>();
+  const others = new Map<string, Uint8Array>();
+  let wanted = new Set(names);
+  // What a module needs is known once it is read, so a second pass may be necessary.
+  while (wanted.size > 0) {
+    const found = await readDeb(
+      deb,
+      (path) =>
+        others.size === 0 && other(path) || path.endsWith(".ko") && wanted.has(moduleName(path)),
+    );
+    for (const [path, bytes] of found) {
+      if (path.endsWith(".ko")) modules.set(moduleName(path), bytes);
+      else others.set(path, bytes);
+    }
+    const missing = missingModules(modules).filter((name) => !wanted.has(name));
+    wanted = new Set(missing);
+  }
+  return { modules, others };
 }
 
 async function makeGuest(
@@ -159,31 +204,21 @@ async function makeGuest(
   const release = image.replace("linux-image-", "");
   const [imageDeb, busyboxDeb] = await apt.download([image, "busybox-static"], debs);
   progress(`opening ${image}`);
-  const modules = new Map<string, Uint8Array>();
   const kernelPath = `boot/vmlinuz-${release}`;
-  let bzImage: Uint8Array | undefined;
-  let wanted = new Set(MODULES);
-  // What a module needs is known once it is read, so a second pass may be necessary.
-  while (wanted.size > 0) {
-    const found = await readDeb(
-      imageDeb!,
-      (path) => path === kernelPath || path.endsWith(".ko") && wanted.has(moduleName(path)),
-    );
-    bzImage ??= need(found, kernelPath, image);
-    for (const [path, bytes] of found) {
-      if (path !== kernelPath) modules.set(moduleName(path), bytes);
-    }
-    const missing = missingModules(modules).filter((name) => !wanted.has(name));
-    wanted = new Set(missing);
-  }
+  const { modules, others } = await readModules(
+    imageDeb!,
+    MODULES,
+    (path) => path === kernelPath,
+  );
+  const bzImage = need(others, kernelPath, image);
   const busybox = need(
     await readDeb(busyboxDeb!, (path) => path === "bin/busybox"),
     "bin/busybox",
     "busybox-static",
   );
   progress("unpacking the kernel");
-  const kernel = await unpackKernel(bzImage!);
-  const files = new Map([["vmlinuz", bzImage!], ["busybox", busybox]]);
+  const kernel = await unpackKernel(bzImage);
+  const files = new Map([["vmlinuz", bzImage], ["busybox", busybox]]);
   if (kernel !== null) files.set("vmlinux", kernel);
   for (const [name, bytes] of modules) files.set(`modules/${name}.ko`, bytes);
   return { facts: { kernelRelease: release }, files };

@@ -3,10 +3,10 @@
  * serial line, and tells what the console said when something goes wrong. Works in a browser: the files come as bytes.
  */
 import { V86Machine, type V86MachineOptions, type V86MachineState } from "@virtio/v86";
-import { READY_LINE } from "./initrd.ts";
-import { betweenMarkers, GuestError, SerialLog } from "./serial_log.ts";
+import { type CommandResult, GuestCommands } from "./commands.ts";
+import { GuestError, SerialLog } from "./serial_log.ts";
 
-export { GuestError };
+export { type CommandResult, GuestError };
 
 /** The command line that boots fast and quietly; a serial console, and a reset when the kernel dies. */
 export const COMMAND_LINE =
@@ -33,27 +33,17 @@ export interface GuestOptions {
   readonly bootTimeout?: number;
 }
 
-/** What a command did. */
-export interface CommandResult {
-  /** Exit status. */
-  readonly status: number;
-  /** What it wrote to standard output and standard error, less one newline at the end. */
-  readonly output: string;
-}
-
-/** The longest command, in bytes: the guest's line takes about this much at once. */
-const COMMAND_LIMIT = 16 * 1024;
-
 /** A running Linux. */
 export class Guest {
   /** The machine underneath. */
   readonly machine: V86Machine;
   readonly #line: SerialLog;
-  #busy = false;
+  readonly #commands: GuestCommands;
 
   private constructor(machine: V86Machine, line: SerialLog) {
     this.machine = machine;
     this.#line = line;
+    this.#commands = new GuestCommands(line, (bytes) => machine.sendSerial(bytes));
   }
 
   /**
@@ -121,92 +111,22 @@ export class Guest {
 
   async #start(timeout = 180_000): Promise<void> {
     this.machine.run();
-    await this.#line.wait("to take commands", timeout, (text) => text.includes(READY_LINE) || null);
+    await this.#commands.ready(timeout);
   }
 
-  /**
-   * Runs a shell command in the guest. It has no standard input, and starts in `/` each time.
-   *
-   * @param command What `sh` runs; may have several lines.
-   * @param options `timeout` in milliseconds; 120,000 unless given.
-   * @throws {GuestError} If the guest stops or does not answer in time; it then takes no further commands.
-   * @throws {TypeError} If another command still runs.
-   */
-  async run(command: string, options: { timeout?: number } = {}): Promise<CommandResult> {
-    const bytes = new TextEncoder().encode(command);
-    if (bytes.length > COMMAND_LIMIT) {
-      throw new RangeError(
-        `A guest command may have ${COMMAND_LIMIT} bytes: it has ${bytes.length}`,
-      );
-    }
-    if (this.#busy) throw new TypeError("The guest runs one command at a time: await the last one");
-    this.#busy = true;
-    const marker = crypto.randomUUID();
-    const begin = `\n${marker} begin\n`;
-    const end = new RegExp(`\n${marker} (\\d+)\n`);
-    this.#line.mark();
-    this.#send(`run ${marker} ${btoa(String.fromCharCode(...bytes))}\n`);
-    const result = await this.#line.wait(
-      `to finish ${JSON.stringify(command.slice(0, 200))}`,
-      options.timeout ?? 120_000,
-      (text) => {
-        const start = text.indexOf(begin);
-        const stop = start < 0 ? null : end.exec(text);
-        if (stop === null) return null;
-        const output = text.slice(start + begin.length, stop.index).replace(/\n$/, "");
-        return { status: Number(stop[1]), output };
-      },
-    );
-    this.#busy = false;
-    return result;
+  /** As `GuestCommands.run`. */
+  run(command: string, options: { timeout?: number } = {}): Promise<CommandResult> {
+    return this.#commands.run(command, options);
   }
 
-  /**
-   * Runs a command that must succeed, and returns its output.
-   *
-   * @throws {GuestError} If it fails.
-   */
-  async check(command: string, options: { timeout?: number } = {}): Promise<string> {
-    const { status, output } = await this.run(command, options);
-    if (status === 0) return output;
-    throw new GuestError(`In the guest, ${JSON.stringify(command)} failed (${status}): ${output}`);
+  /** As `GuestCommands.check`. */
+  check(command: string, options: { timeout?: number } = {}): Promise<string> {
+    return this.#commands.check(command, options);
   }
 
-  /**
-   * Lends the serial line to an interactive shell until that ends.
-   *
-   * @param input Chunks of what the user types; the shell ends with them.
-   * @param output Gets what the shell writes.
-   * @returns The shell's exit status.
-   */
-  async shell(
-    input: AsyncIterable<Uint8Array>,
-    output: (text: string) => void = () => {},
-  ): Promise<number> {
-    if (this.#busy) throw new TypeError("The guest runs one command at a time: await the last one");
-    this.#busy = true;
-    const marker = crypto.randomUUID();
-    const end = new RegExp(`\n${marker} (\\d+)\n`);
-    this.#line.mark();
-    this.#line.tap = betweenMarkers(`${marker} begin`, `\n${marker} `, output);
-    this.#send(`shell ${marker}\n`);
-    let open = true;
-    const pump = async (): Promise<void> => {
-      for await (const bytes of input) {
-        if (!open) return;
-        this.machine.sendSerial(bytes);
-      }
-      if (open) this.#send("exit\n");
-    };
-    void pump();
-    const status = await this.#line.wait("to leave its shell", Infinity, (text) => {
-      const stop = end.exec(text);
-      return stop === null ? null : { code: Number(stop[1]) };
-    });
-    open = false;
-    this.#line.tap = null;
-    this.#busy = false;
-    return status.code;
+  /** As `GuestCommands.shell`. */
+  shell(input: AsyncIterable<Uint8Array>, output?: (text: string) => void): Promise<number> {
+    return this.#commands.shell(input, output);
   }
 
   /** Lets a restored guest find PCI functions that were attached after its state was saved. */
@@ -224,10 +144,7 @@ export class Guest {
 
   /** Unmounts, powers the guest off, and ends the machine. */
   async shutdown(options: { timeout?: number } = {}): Promise<void> {
-    const stopped = this.#line.stopped(options.timeout ?? 20_000);
-    const poweroff = "sync; umount -a -r 2>/dev/null; poweroff -f";
-    this.#send(`run shutdown ${btoa(poweroff)}\n`);
-    await stopped;
+    await this.#commands.powerOff(options.timeout ?? 20_000);
     await this.machine.destroy();
   }
 
@@ -239,9 +156,5 @@ export class Guest {
   /** The last lines of the console. */
   get transcript(): string {
     return this.#line.transcript;
-  }
-
-  #send(text: string): void {
-    this.machine.sendSerial(new TextEncoder().encode(text));
   }
 }
