@@ -8,6 +8,8 @@ const SYMBOLS = {
 } as const;
 
 const F_GETFD = 1;
+const F_GETFL = 3;
+const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 
 let symbols: ReturnType<typeof loadLibc<typeof SYMBOLS>> | null = null;
@@ -56,4 +58,30 @@ export function duplicateDescriptor(descriptor: number): number {
 /** Whether a number is an open descriptor. */
 export function isDescriptor(descriptor: number): boolean {
   return libc().fcntl(descriptor, F_GETFD, 0n) >= 0 || errno() !== Errno.EBADF;
+}
+
+/**
+ * Has reads and writes return at once where they would wait. Descriptors of other processes for the same open file, socket or
+ * event file are concerned too.
+ *
+ * @throws {SystemError} If it is not open.
+ */
+export function setNonblocking(descriptor: number): void {
+  const flags = check(libc().fcntl(descriptor, F_GETFL, 0n), "fcntl");
+  if ((flags & OpenFlag.nonblocking) === 0) {
+    check(libc().fcntl(descriptor, F_SETFL, BigInt(flags | OpenFlag.nonblocking)), "fcntl");
+  }
+}
+
+/** What a descriptor is of: an event file, a pipe, a socket, or another thing. */
+export function descriptorKind(descriptor: number): "event" | "pipe" | "socket" | "other" {
+  let target: string;
+  try {
+    target = Deno.readLinkSync(`/proc/self/fd/${descriptor}`);
+  } catch {
+    return "other";
+  }
+  if (target === "anon_inode:[eventfd]") return "event";
+  if (target.startsWith("pipe:")) return "pipe";
+  return target.startsWith("socket:") ? "socket" : "other";
 }

@@ -11,10 +11,12 @@ export { Errno, SystemError } from "./errno.ts";
 export { addressOf, check, errno, fixedBytes, loadLibc } from "./libc.ts";
 export {
   closeDescriptor,
+  descriptorKind,
   duplicateDescriptor,
   isDescriptor,
   openDescriptor,
   OpenFlag,
+  setNonblocking,
 } from "./descriptor.ts";
 export { EventFd } from "./event_fd.ts";
 export { MemoryFile, Seal } from "./memory_file.ts";
