@@ -146,6 +146,16 @@ Deno.test("modules tell what they need, and modprobe's tables name it all", () =
     "virtio_ring.ko: virtio.ko",
     "",
   ]);
+  // What is named first may be what another needs.
+  const turned = new Map([
+    ["virtio_ring", module("")],
+    ["virtio", module("virtio_ring")],
+    ["virtio_pci", module("virtio_ring,virtio")],
+  ]);
+  assertEquals(
+    moduleTables(turned).dep.split("\n")[1],
+    "virtio_pci.ko: virtio.ko virtio_ring.ko",
+  );
   assertEquals(alias.split("\n").slice(0, 2), ["alias fs-ext4 ext4", "alias fs-ext2 ext4"]);
 });
 

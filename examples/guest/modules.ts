@@ -32,17 +32,18 @@ export function moduleTables(
 ): { dep: string; alias: string } {
   const dep: string[] = [];
   const alias: string[] = [];
-  const all = (name: string, seen: string[] = []): string[] => {
+  // Each after what it needs itself.
+  const all = (name: string, order: string[], visited: Set<string>): string[] => {
     for (const needed of moduleInfo(modules.get(name) ?? new Uint8Array(0)).depends) {
-      if (modules.has(needed) && !seen.includes(needed)) {
-        seen.push(needed);
-        all(needed, seen);
-      }
+      if (!modules.has(needed) || visited.has(needed)) continue;
+      visited.add(needed);
+      all(needed, order, visited).push(needed);
     }
-    return seen;
+    return order;
   };
   for (const name of [...modules.keys()].sort()) {
-    const needed = all(name).map((other) => ` ${other}.ko`).join("");
+    // modprobe loads them from the last to the first.
+    const needed = all(name, [], new Set([name])).reverse().map((other) => ` ${other}.ko`).join("");
     dep.push(`${name}.ko:${needed}\n`);
     for (const pattern of moduleInfo(modules.get(name)!).aliases) {
       alias.push(`alias ${pattern} ${name}\n`);
