@@ -10,6 +10,7 @@ import {
 import fc from "fast-check";
 import type { BlkBackend } from "./backend.ts";
 import { assertSame, pattern } from "./backends/backend_testing.ts";
+import { EngineBackend } from "./backends/engine_testing.ts";
 import { LaterBackend } from "./backends/later_testing.ts";
 import { MemoryBackend } from "./backends/memory.ts";
 import * as blk from "./constants.ts";
@@ -28,6 +29,11 @@ const kinds: [string, (bytes: Uint8Array) => BlkBackend][] = [
     (bytes) => Object.assign(new MemoryBackend(bytes), { gather: true }),
   ],
   ["later", (bytes) => new LaterBackend(new MemoryBackend(bytes))],
+  ["by an engine at once", (bytes) => new EngineBackend(new MemoryBackend(bytes))],
+  [
+    "by an engine, later and bit by bit",
+    (bytes) => new EngineBackend(new MemoryBackend(bytes), { later: true, most: 1536 }),
+  ],
 ];
 
 for (const [name, make] of kinds) {

@@ -81,22 +81,27 @@ export class IoVectors {
     words[at + 3] = 0;
   }
 
-  /** Makes the entries from `index` on describe what is left of them after `bytes` bytes. @returns The first one left. */
-  skip(index: number, bytes: number): number {
+  /**
+   * Takes the first `bytes` bytes off the first `count` entries, for the rest of a transfer that was short.
+   *
+   * @returns How many entries are left; they begin at 0 again.
+   */
+  drop(bytes: number, count: number): number {
     const words = this.#words;
     let left = bytes;
-    let at = index << 2;
-    while (left > 0 && left >= words[at + 2]!) {
-      left -= words[at + 2]!;
-      at += 4;
+    let first = 0;
+    while (left > 0 && first < count && left >= words[4 * first + 2]!) {
+      left -= words[4 * first + 2]!;
+      first++;
     }
+    words.copyWithin(0, 4 * first, 4 * count);
     if (left > 0) {
-      const low = words[at]! + left;
-      words[at] = low;
-      words[at + 1]! += low > 0xffff_ffff ? 1 : 0;
-      words[at + 2]! -= left;
+      const low = words[0]! + left;
+      words[0] = low;
+      words[1]! += low > 0xffff_ffff ? 1 : 0;
+      words[2]! -= left;
     }
-    return at >> 2;
+    return count - first;
   }
 }
 

@@ -7,6 +7,7 @@ export type ImageProblem =
   | "locked"
   | "empty"
   | "odd size"
+  | "not direct"
   | "changed"
   | "truncated"
   | "exists"

@@ -1,7 +1,8 @@
+import { closeDescriptor, fileFacts, openDescriptor } from "@virtio/linux";
 import { ImageError } from "./file_error.ts";
 
-/** Options of `FileBackend.open`. */
-export interface FileBackendOptions {
+/** How an image is opened, whatever is done with it then. */
+export interface ImageOptions {
   /** Opens the image for reading only; no unless given. */
   readonly readonly?: boolean;
   /** Makes a sparse image of `size` bytes if there is no file; no unless given. */
@@ -9,19 +10,23 @@ export interface FileBackendOptions {
   /** Size in bytes of an image that `create` makes; a multiple of 512. An image that is there keeps its size. */
   readonly size?: number;
   /**
-   * `"sync"`: each request blocks the thread until the system has answered; fastest for an image in the page cache.
-   * `"async"`: requests run beside each other on other threads. `"sync"` unless given.
-   */
-  readonly mode?: "sync" | "async";
-  /** Async mode: how many requests run at once at most, 1 to 64; 4 unless given. */
-  readonly parallel?: number;
-  /**
    * Gives the space of discarded ranges back, where the host can; yes unless given. Without it the image keeps all space
    * that it has taken, and DISCARD is not offered.
    */
   readonly holes?: boolean;
   /** Locks the image (exclusively, or shared if read-only), so that no second one takes it; yes unless given. */
   readonly lock?: boolean;
+}
+
+/** Options of `FileBackend.open`. */
+export interface FileBackendOptions extends ImageOptions {
+  /**
+   * `"sync"`: each request blocks the thread until the system has answered; fastest for an image in the page cache.
+   * `"async"`: requests run beside each other on other threads. `"sync"` unless given.
+   */
+  readonly mode?: "sync" | "async";
+  /** Async mode: how many requests run at once at most, 1 to 64; 4 unless given. */
+  readonly parallel?: number;
 }
 
 /** An opened image. */
@@ -45,12 +50,35 @@ export function openAgain(path: string, readonly: boolean, like: Deno.FsFile): D
 }
 
 /**
+ * As `openAgain`, for system calls.
+ *
+ * @param flags Of `OpenFlag`.
+ * @returns A descriptor.
+ * @throws {SystemError} If the system refuses.
+ * @throws {ImageError} If another file has taken the path.
+ */
+export function openDescriptorAgain(path: string, flags: number, like: Deno.FsFile): number {
+  const descriptor = openDescriptor(path, flags);
+  const first = like.statSync();
+  const { inode, device } = fileFacts(descriptor);
+  if (first.ino === inode && first.dev === deviceNumber(...device)) return descriptor;
+  closeDescriptor(descriptor);
+  throw new ImageError("changed", `${path} was replaced by another file while it was opened`);
+}
+
+/** A device's number as `stat` gives it. */
+function deviceNumber(major: number, minor: number): number {
+  return (minor & 0xff) + (major & 0xfff) * 2 ** 8 + Math.floor(minor / 256) * 2 ** 20 +
+    Math.floor(major / 4096) * 2 ** 44;
+}
+
+/**
  * Opens and locks an image, and looks whether it can be a disk.
  *
  * @throws {ImageError} If it cannot; the file is untouched then.
  * @throws {RangeError} If `size` is missing or no multiple of 512 where an image is to be made.
  */
-export function openImage(path: string, options: FileBackendOptions): OpenedImage {
+export function openImage(path: string, options: ImageOptions): OpenedImage {
   const readonly = options.readonly ?? false;
   const made = options.create === true && createImage(path, options.size);
   const kind = look(path);
