@@ -5,4 +5,11 @@
  *
  * @module
  */
-export { type AddressWords, type Guest, IpProtocol } from "./ip/packet.ts";
+export type { Lease, StaticLease } from "./dhcp/leases.ts";
+export type { DhcpBoot, DhcpStats } from "./dhcp/server.ts";
+export type { GatewayStats } from "./ip/gateway.ts";
+export type { InputDrops } from "./ip/input.ts";
+export * from "./ip/packet.ts";
+export type { LeaseStore, VirbrEvent, VirbrMode, VirbrOptions } from "./options.ts";
+export { Virbr, type VirbrStats } from "./virbr.ts";
+export type { PortDrops, PortStats, VirbrPort, VirbrPortOptions } from "./wire/port.ts";

@@ -1,0 +1,293 @@
+import type { Clock } from "@virtio/net/wire";
+import { formatIpv4, parseIpv4 } from "../ip/address.ts";
+
+/** A lease as it is shown, and kept over a restart. */
+export interface Lease {
+  /** With colons. */
+  readonly mac: string;
+  /** As text. */
+  readonly address: string;
+  /** A label; empty if the guest said none. */
+  readonly name: string;
+  /** Milliseconds since 1970; Infinity of one that never ends. */
+  readonly expires: number;
+}
+
+/** A lease that is given to a MAC address always. */
+export interface StaticLease {
+  /** With colons. */
+  readonly mac: string;
+  /** An address of the subnet, in the pool or not; one of the pool unless given. */
+  readonly address?: string;
+  /** Its name; what the guest says unless given. */
+  readonly name?: string;
+}
+
+/** Milliseconds that an offer counts. */
+const OFFER_TIME = 60_000;
+/** Milliseconds that a declined address is not given. */
+const DECLINE_TIME = 600_000;
+/** Addresses that one guest may decline: each is lost for a while. */
+const MAX_DECLINED = 3;
+
+/** An address that was given, or offered. */
+export interface Entry {
+  readonly mac: string;
+  readonly address: number;
+  name: string;
+  /** By the clock; Infinity never. */
+  expires: number;
+  /** Whether the client took it. */
+  bound: boolean;
+}
+
+/** What leases are given of. */
+export interface LeaseOptions {
+  /** The first address of the pool. */
+  readonly from: number;
+  /** The last. */
+  readonly to: number;
+  /** Of those with their own. */
+  readonly statics: readonly StaticLease[];
+  readonly clock: Clock;
+  /** Names that nobody gets. */
+  readonly reserved: readonly string[];
+  /** Whether somebody else uses an address without a lease. */
+  taken(address: number, mac: string): boolean;
+  /** Told of every change of what `list` says. */
+  onChange(): void;
+}
+
+/** Who has which address: at most as many as the pool has, and the static ones. */
+export class Leases {
+  readonly #options: LeaseOptions;
+  readonly #byAddress: Map<number, Entry> = new Map();
+  readonly #byMac: Map<string, Entry> = new Map();
+  readonly #byName: Map<string, Entry> = new Map();
+  /** Until when an address is not given, and on whose word. */
+  readonly #declined: Map<number, { until: number; mac: string }> = new Map();
+  readonly #statics: Map<string, StaticLease> = new Map();
+  /** Addresses that are somebody's own. */
+  readonly #owned: Map<number, string> = new Map();
+  readonly #ownedNames: Map<string, string> = new Map();
+
+  constructor(options: LeaseOptions) {
+    this.#options = options;
+    for (const lease of options.statics) {
+      const mac = lease.mac.toLowerCase();
+      this.#statics.set(mac, lease);
+      if (lease.address !== undefined) this.#owned.set(parseIpv4(lease.address)!, mac);
+      if (lease.name !== undefined) this.#ownedNames.set(lease.name.toLowerCase(), mac);
+    }
+  }
+
+  /** Those that count now. */
+  list(): Lease[] {
+    const now = this.#options.clock();
+    return [...this.#byAddress.values()]
+      .filter((entry) => entry.bound && entry.expires > now)
+      .sort((one, other) => one.address - other.address)
+      .map((entry) => ({
+        mac: entry.mac,
+        address: formatIpv4(entry.address),
+        name: entry.name,
+        expires: entry.expires === Infinity
+          ? Infinity
+          : Math.round(Date.now() + entry.expires - now),
+      }));
+  }
+
+  /** Takes over what was kept. What does not fit the pool any more is left out. */
+  restore(leases: Iterable<Lease>): void {
+    const now = this.#options.clock();
+    for (const { mac, address, name, expires } of leases) {
+      const value = typeof address === "string" ? parseIpv4(address) : null;
+      if (
+        value === null || typeof mac !== "string" || !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)
+      ) {
+        continue;
+      }
+      if (!this.#allowed(value, mac) || this.#byAddress.has(value) || this.#byMac.has(mac)) {
+        continue;
+      }
+      const left = expires === null ? Infinity : Number(expires) - Date.now();
+      if (!(left > 0)) continue;
+      this.#put({ mac, address: value, name: "", expires: now + left, bound: true });
+      this.name(mac, typeof name === "string" ? name : "");
+    }
+  }
+
+  /** The lease or offer of a MAC address that counts; null if it has none. */
+  of(mac: string): Entry | null {
+    const entry = this.#byMac.get(mac);
+    return entry !== undefined && entry.expires > this.#options.clock() ? entry : null;
+  }
+
+  /** Who has an address: the MAC address of a lease, or of one that it is kept for; null if nobody. */
+  lessee(address: number): string | null {
+    const entry = this.#byAddress.get(address);
+    if (entry !== undefined && entry.bound && entry.expires > this.#options.clock()) {
+      return entry.mac;
+    }
+    return this.#owned.get(address) ?? null;
+  }
+
+  /** The lease with a name; null if there is none. */
+  named(name: string): Entry | null {
+    const entry = this.#byName.get(name);
+    return entry !== undefined && entry.bound && entry.expires > this.#options.clock()
+      ? entry
+      : null;
+  }
+
+  /** The lease of an address; null if there is none. */
+  at(address: number): Entry | null {
+    const entry = this.#byAddress.get(address);
+    return entry !== undefined && entry.bound && entry.expires > this.#options.clock()
+      ? entry
+      : null;
+  }
+
+  /** Whether a MAC address may have an address. */
+  available(address: number, mac: string): boolean {
+    if (!this.#allowed(address, mac)) return false;
+    const now = this.#options.clock();
+    const declined = this.#declined.get(address);
+    if (declined !== undefined && declined.until > now) return false;
+    const entry = this.#byAddress.get(address);
+    if (entry !== undefined && entry.mac !== mac && entry.expires > now) return false;
+    return !this.#options.taken(address, mac);
+  }
+
+  /** Chooses an address and keeps it for a moment. @returns Null if there is none. */
+  offer(mac: string, wanted: number | null): Entry | null {
+    const now = this.#options.clock();
+    const known = this.#byMac.get(mac);
+    const fixed = this.#fixed(mac);
+    if (known !== undefined && (fixed === null || fixed === known.address)) {
+      if (this.available(known.address, mac)) {
+        known.expires = Math.max(known.expires, now + OFFER_TIME);
+        return known;
+      }
+    }
+    const address = this.#choose(mac, wanted, fixed);
+    if (address === null) return null;
+    const entry = { mac, address, name: "", expires: now + OFFER_TIME, bound: false };
+    this.#put(entry);
+    return entry;
+  }
+
+  /** Gives an address for good. @param seconds How long; Infinity for ever. */
+  bind(mac: string, address: number, name: string, seconds: number): Entry {
+    let entry = this.#byMac.get(mac);
+    if (entry === undefined || entry.address !== address) {
+      entry = { mac, address, name: "", expires: 0, bound: true };
+      this.#put(entry);
+    }
+    entry.bound = true;
+    entry.expires = this.#options.clock() + seconds * 1000;
+    if (!this.name(mac, name)) this.#options.onChange();
+    return entry;
+  }
+
+  /** Names a lease, unless the name is another's. @returns Whether there was a change. */
+  name(mac: string, wanted: string): boolean {
+    const entry = this.#byMac.get(mac);
+    if (entry === undefined) return false;
+    const name = this.#statics.get(mac)?.name?.toLowerCase() ?? cleanName(wanted);
+    if (name === entry.name || name === "") return false;
+    const owner = this.#ownedNames.get(name);
+    if (owner !== undefined ? owner !== mac : this.#options.reserved.includes(name)) return false;
+    const other = this.#byName.get(name);
+    if (other !== undefined && other !== entry) {
+      if (owner !== mac && other.expires > this.#options.clock()) return false;
+      other.name = "";
+    }
+    if (entry.name !== "") this.#byName.delete(entry.name);
+    entry.name = name;
+    this.#byName.set(name, entry);
+    this.#options.onChange();
+    return true;
+  }
+
+  /** Ends a lease. @returns Whether there was one. */
+  release(mac: string, address: number): boolean {
+    const entry = this.#byMac.get(mac);
+    if (entry === undefined || entry.address !== address) return false;
+    // It stays as a memory of who had the address last: who comes back finds it if it is free.
+    entry.expires = 0;
+    entry.bound = false;
+    this.#unname(entry);
+    this.#options.onChange();
+    return true;
+  }
+
+  /** A client found that somebody else uses its address. */
+  decline(mac: string, address: number): boolean {
+    if (!this.release(mac, address)) return false;
+    const now = this.#options.clock();
+    let own = 0;
+    for (const [other, { until, mac: from }] of this.#declined) {
+      if (until <= now) this.#declined.delete(other);
+      else if (from === mac) own++;
+    }
+    if (own < MAX_DECLINED) this.#declined.set(address, { until: now + DECLINE_TIME, mac });
+    return true;
+  }
+
+  #fixed(mac: string): number | null {
+    const address = this.#statics.get(mac)?.address;
+    return address === undefined ? null : parseIpv4(address);
+  }
+
+  /** Whether an address is one that a MAC address could ever have. */
+  #allowed(address: number, mac: string): boolean {
+    const fixed = this.#fixed(mac);
+    if (fixed !== null) return address === fixed;
+    const { from, to } = this.#options;
+    return address >= from && address <= to && !this.#owned.has(address);
+  }
+
+  #choose(mac: string, wanted: number | null, fixed: number | null): number | null {
+    if (fixed !== null) return this.available(fixed, mac) ? fixed : null;
+    if (wanted !== null && this.available(wanted, mac)) return wanted;
+    const { from, to } = this.#options;
+    let oldest: Entry | null = null;
+    for (let address = from; address <= to; address++) {
+      if (!this.available(address, mac)) continue;
+      const entry = this.#byAddress.get(address);
+      // A client that was away for long likes to find its old address.
+      if (entry === undefined) return address;
+      if (oldest === null || entry.expires < oldest.expires) oldest = entry;
+    }
+    return oldest?.address ?? null;
+  }
+
+  #put(entry: Entry): void {
+    const old = this.#byMac.get(entry.mac);
+    if (old !== undefined) this.#drop(old);
+    const other = this.#byAddress.get(entry.address);
+    if (other !== undefined) this.#drop(other);
+    this.#byAddress.set(entry.address, entry);
+    this.#byMac.set(entry.mac, entry);
+  }
+
+  #drop(entry: Entry): void {
+    this.#byAddress.delete(entry.address);
+    this.#byMac.delete(entry.mac);
+    this.#unname(entry);
+  }
+
+  #unname(entry: Entry): void {
+    if (entry.name !== "" && this.#byName.get(entry.name) === entry) {
+      this.#byName.delete(entry.name);
+    }
+    entry.name = "";
+  }
+}
+
+/** A name as DNS has it, or empty if it is none: a label of letters, digits and hyphens (RFC 952). */
+export function cleanName(name: string): string {
+  const lower = name.toLowerCase();
+  return /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(lower) ? lower : "";
+}

@@ -1,0 +1,269 @@
+import { checkInteger } from "@virtio/device";
+import {
+  type Clock,
+  coarseClock,
+  formatMac,
+  type MacAddress,
+  parseStationMac,
+} from "@virtio/net/wire";
+import { cleanName, type Lease, type StaticLease } from "./dhcp/leases.ts";
+import type { DhcpBoot } from "./dhcp/server.ts";
+import { normalName } from "./dns/names.ts";
+import { isLinkLocal, parseAddress, parseIpv4, sameAddress, Subnet } from "./ip/address.ts";
+import type { AddressWords } from "./ip/packet.ts";
+
+/** Where leases are kept over a restart. */
+export interface LeaseStore {
+  /** What was kept. Guests get no answers from DHCP until it is there. */
+  load(): readonly Lease[] | Promise<readonly Lease[]>;
+  /** Keeps all leases. It is called again only after its promise has resolved. */
+  save(leases: readonly Lease[]): void | Promise<void>;
+}
+
+/**
+ * How guests reach more than each other.
+ *
+ * - `"nat"`: the outside, through the host's sockets. The default.
+ * - `"isolated"`: the host (the gateway's services, and forwards) and each other.
+ * - `"guests"`: each other. They get addresses and names.
+ */
+export type VirbrMode = "nat" | "isolated" | "guests";
+
+/** What happened, for those who look on. */
+export type VirbrEvent =
+  /** A station was heard for the first time. */
+  | { readonly type: "guest"; readonly mac: string; readonly port: string }
+  /** A station was forgotten. */
+  | { readonly type: "gone"; readonly mac: string; readonly port: string }
+  /** A lease was given or renewed. */
+  | {
+    readonly type: "lease";
+    readonly mac: string;
+    readonly address: string;
+    readonly name: string;
+  }
+  /** A lease was given back. */
+  | { readonly type: "released"; readonly mac: string; readonly address: string };
+
+/** Options of a `Virbr`; all have defaults. */
+export interface VirbrOptions {
+  /** The network of the guests; 192.168.122.0/24 unless given. A prefix of 16 to 29 bits. */
+  readonly subnet?: string;
+  /** The gateway's address in it: router, resolver and DHCP server; the first one unless given. */
+  readonly gateway?: string;
+  /** The first and the last address that DHCP gives; from the one behind the gateway to the last unless given. */
+  readonly pool?: readonly [from: string, to: string];
+  /** The gateway's MAC address; 52:54:00 and three bytes of its address unless given. */
+  readonly mac?: string | Uint8Array;
+  /** How guests reach more than each other; "nat" unless given. */
+  readonly mode?: VirbrMode;
+  /** Whether guests get addresses by DHCP; yes unless given. */
+  readonly dhcp?: boolean;
+  /** Seconds of a lease, 120 to 2^31; 3600 unless given. */
+  readonly leaseTime?: number;
+  /** Leases that belong to a MAC address. */
+  readonly leases?: readonly StaticLease[];
+  /** Whether guests may use free addresses of the subnet that they did not get by DHCP; yes unless given. */
+  readonly claims?: boolean;
+  /** What to boot from the network. */
+  readonly boot?: DhcpBoot;
+  /** The domain of the guests' names, and where they search; "internal" unless given. Empty: none. */
+  readonly domain?: string;
+  /** More domains that guests search. */
+  readonly search?: readonly string[];
+  /** More names, each with its addresses. */
+  readonly names?: Readonly<Record<string, string | readonly string[]>>;
+  /** The gateway's name; "gateway" unless given. */
+  readonly gatewayName?: string;
+  /** Largest packet, 576 to 65,535; 1500 unless given. IPv6 needs 1280. */
+  readonly mtu?: number;
+  /**
+   * IPv6: true for a random network of our own (RFC 4193), a prefix with 64 bits, or false for none; false unless given, since
+   * guests prefer it and many hosts have no way out for it.
+   */
+  readonly ipv6?: boolean | string;
+  /** Where leases are kept. */
+  readonly store?: LeaseStore;
+  /** Milliseconds, never backwards; the host's clock unless given. */
+  readonly clock?: Clock;
+  /** Told what a part of the network threw, and what the store refused. Unless given such an error is thrown on. */
+  readonly onError?: (error: unknown) => void;
+  /** Told what happens. */
+  readonly onEvent?: (event: VirbrEvent) => void;
+}
+
+/** Options with everything filled in and checked. */
+export interface VirbrSettings {
+  readonly subnet: Subnet;
+  readonly gateway: number;
+  readonly from: number;
+  readonly to: number;
+  readonly mac: MacAddress;
+  readonly mode: VirbrMode;
+  readonly dhcp: boolean;
+  readonly leaseTime: number;
+  readonly statics: readonly StaticLease[];
+  readonly claims: boolean;
+  readonly boot: DhcpBoot | null;
+  readonly domain: string;
+  readonly search: readonly string[];
+  readonly names: ReadonlyMap<string, readonly AddressWords[]>;
+  readonly gatewayName: string;
+  readonly mtu: number;
+  readonly prefix: Subnet | null;
+  readonly clock: Clock;
+}
+
+const MODES: readonly VirbrMode[] = ["nat", "isolated", "guests"];
+
+/**
+ * Checks options and says what they mean.
+ *
+ * @throws {RangeError} If a value is out of range.
+ * @throws {TypeError} If a value is none of its kind.
+ */
+export function settle(options: VirbrOptions): VirbrSettings {
+  const subnet = Subnet.parse(options.subnet ?? "192.168.122.0/24");
+  if (subnet.version !== 4 || subnet.prefix < 16 || subnet.prefix > 29) {
+    throw new RangeError(
+      `subnet must be one of IPv4 with a prefix of 16 to 29 bits: it is ${subnet}`,
+    );
+  }
+  const first = subnet.first[3]! + 1;
+  const last = subnet.broadcast - 1;
+  const inside = (name: string, text: string): number => {
+    const value = parseIpv4(text);
+    if (value === null) throw new TypeError(`${name} must be an address of IPv4: it is ${text}`);
+    if (value < first || value > last) {
+      throw new RangeError(`${name} must be an address of ${subnet}: it is ${text}`);
+    }
+    return value;
+  };
+  const gateway = options.gateway === undefined ? first : inside("gateway", options.gateway);
+  const from = options.pool === undefined
+    ? gateway === first ? first + 1 : first
+    : inside("pool", options.pool[0]);
+  const to = options.pool === undefined ? last : inside("pool", options.pool[1]);
+  if (to < from) throw new RangeError("pool must have its first address before its last");
+  const mode = options.mode ?? "nat";
+  if (!MODES.includes(mode)) {
+    throw new RangeError(`mode must be one of ${MODES.join(", ")}: it is ${mode}`);
+  }
+  const mtu = checkInteger("mtu", options.mtu, 576, 65_535, 1500);
+  const prefix = settlePrefix(options.ipv6 ?? false);
+  if (prefix !== null && mtu < 1280) {
+    throw new RangeError(`IPv6 needs an mtu of 1280: it is ${mtu}`);
+  }
+  const domain = settleDomain("domain", options.domain ?? "internal");
+  return {
+    subnet,
+    gateway,
+    from,
+    to,
+    mac: options.mac === undefined
+      ? { high: 0x52_5400, low: gateway & 0xff_ffff }
+      : parseStationMac(options.mac),
+    mode,
+    dhcp: options.dhcp ?? true,
+    leaseTime: checkInteger("leaseTime", options.leaseTime, 120, 2 ** 31, 3600),
+    statics: settleStatics(options.leases ?? [], inside, gateway),
+    claims: options.claims ?? true,
+    boot: options.boot ?? null,
+    domain,
+    search: [domain, ...(options.search ?? []).map((one) => settleDomain("search", one))]
+      .filter((one) => one !== ""),
+    names: settleNames(options.names ?? {}, domain),
+    gatewayName: settleLabel("gatewayName", options.gatewayName ?? "gateway"),
+    mtu,
+    prefix,
+    clock: options.clock ?? coarseClock,
+  };
+}
+
+function settlePrefix(ipv6: boolean | string): Subnet | null {
+  if (ipv6 === false) return null;
+  if (ipv6 === true) {
+    // A random network that nobody else has (RFC 4193, 3.2).
+    const words = crypto.getRandomValues(new Uint32Array(4));
+    words[0] = (0xfd00_0000 | words[0]! >>> 8) >>> 0;
+    return new Subnet(words, 64);
+  }
+  const prefix = Subnet.parse(ipv6);
+  if (prefix.version !== 6 || prefix.prefix !== 64) {
+    throw new RangeError(`ipv6 must be a prefix of 64 bits, such as fd00:1::/64: it is ${ipv6}`);
+  }
+  if (isLinkLocal(prefix.first) || prefix.first[0]! >>> 24 === 0xff || prefix.first[0] === 0) {
+    throw new RangeError(`ipv6 must be a network of stations: ${ipv6} is none`);
+  }
+  return prefix;
+}
+
+function settleDomain(name: string, domain: string): string {
+  if (domain === "") return "";
+  const normal = normalName(domain);
+  if (normal === null) throw new TypeError(`${name} must be a domain: it is ${domain}`);
+  return normal;
+}
+
+function settleLabel(name: string, label: string): string {
+  const clean = cleanName(label);
+  if (clean === "") {
+    throw new TypeError(`${name} must be letters, digits and hyphens: it is ${label}`);
+  }
+  return clean;
+}
+
+function settleStatics(
+  leases: readonly StaticLease[],
+  inside: (name: string, text: string) => number,
+  gateway: number,
+): StaticLease[] {
+  const seen = new Set<string | number>();
+  const once = (what: string | number, text: string): void => {
+    if (seen.has(what)) throw new RangeError(`leases must not have ${text} twice`);
+    seen.add(what);
+  };
+  return leases.map(({ mac, address, name }) => {
+    const text = formatMac(parseStationMac(mac));
+    once(text, text);
+    if (address !== undefined) {
+      const value = inside("The address of a lease", address);
+      if (value === gateway) {
+        throw new RangeError(`${address} is the gateway's: no lease can have it`);
+      }
+      once(value, address);
+    }
+    if (name !== undefined) once(settleLabel("The name of a lease", name), name);
+    return {
+      mac: text,
+      ...(address === undefined ? {} : { address }),
+      ...(name === undefined ? {} : { name: name.toLowerCase() }),
+    };
+  });
+}
+
+function settleNames(
+  names: Readonly<Record<string, string | readonly string[]>>,
+  domain: string,
+): Map<string, AddressWords[]> {
+  const all = new Map<string, AddressWords[]>();
+  for (const [name, value] of Object.entries(names)) {
+    const normal = normalName(name);
+    if (normal === null) throw new TypeError(`names must have names of DNS: ${name} is none`);
+    const addresses: AddressWords[] = [];
+    for (const text of typeof value === "string" ? [value] : value) {
+      const words = parseAddress(text);
+      if (words === null) throw new TypeError(`names must have addresses: ${name} has ${text}`);
+      if (!addresses.some((one) => sameAddress(one, words))) addresses.push(words);
+    }
+    all.set(normal.includes(".") || domain === "" ? normal : `${normal}.${domain}`, addresses);
+  }
+  return all;
+}
+
+/** The gateway's address of a prefix. */
+export function gatewayOf(prefix: Subnet): AddressWords {
+  const address = prefix.first.slice();
+  address[3] = 1;
+  return address;
+}

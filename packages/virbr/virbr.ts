@@ -1,0 +1,385 @@
+import type { Frame } from "@virtio/net";
+import { Switch } from "@virtio/net/switch";
+import { checkInteger } from "@virtio/device";
+import { formatMac } from "@virtio/net/wire";
+import { type Lease, Leases } from "./dhcp/leases.ts";
+import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpServer, type DhcpStats } from "./dhcp/server.ts";
+import { encodeName } from "./dns/names.ts";
+import { formatAddress, formatIpv4, ipv4, isIpv4 } from "./ip/address.ts";
+import { Gateway, type GatewayStats } from "./ip/gateway.ts";
+import { Neighbours } from "./ip/ndp.ts";
+import { stationOf } from "./ip/output.ts";
+import type { AddressWords, Guest, IpLayer } from "./ip/packet.ts";
+import { UdpSender } from "./ip/udp.ts";
+import { gatewayOf, settle, type VirbrOptions, type VirbrSettings } from "./options.ts";
+import { guard, Verdict } from "./wire/guard.ts";
+import { GuestPort, type VirbrPort, type VirbrPortOptions } from "./wire/port.ts";
+import type { Station } from "./wire/station.ts";
+import { Stations } from "./wire/stations.ts";
+
+/** What a network counted. */
+export interface VirbrStats {
+  /** The gateway's IP layer. */
+  readonly gateway: GatewayStats;
+  /** DHCP. */
+  readonly dhcp: DhcpStats;
+}
+
+const LINK_LOCAL: AddressWords = new Uint32Array([0xfe80_0000, 0, 0, 1]);
+
+/**
+ * A network for guests: a switch, and a gateway that gives them addresses, names, and the way out.
+ *
+ * Each `port` is a back end for a network device. The gateway (192.168.122.1 unless told otherwise) is router, DHCP server
+ * and resolver. Guests reach each other through the switch; a guest speaks for itself only: frames with a MAC address or an
+ * IP address that is another's, the gateway's, or none of the network go nowhere.
+ *
+ * @example A guest's port, before and after its lease
+ * ```ts
+ * import { Virbr } from "@virtio/virbr";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const net = new Virbr({ leases: [{ mac: "52:54:00:00:00:01", address: "192.168.122.50" }] });
+ * const port = net.port({ name: "guest" }); // new NetDevice({ backend: port })
+ * assertEquals(net.gateway, "192.168.122.1");
+ * assertEquals(net.leases, []);
+ * port.close();
+ * await net.close();
+ * ```
+ */
+export class Virbr {
+  /** Told what happens. */
+  onEvent: VirbrOptions["onEvent"];
+  readonly #settings: VirbrSettings;
+  readonly #options: VirbrOptions;
+  readonly #switch: Switch;
+  readonly #stations: Stations;
+  readonly #gateway: Gateway;
+  readonly #udp: UdpSender;
+  readonly #leases: Leases;
+  readonly #dhcp: DhcpServer;
+  readonly #ports: Set<GuestPort> = new Set();
+  #count = 0;
+  /** Whether what the store kept is known. */
+  #ready = true;
+  #loading: Promise<void> = Promise.resolve();
+  #saving: Promise<void> | null = null;
+  #unsaved = false;
+  #closed = false;
+
+  /**
+   * Makes a network without guests.
+   *
+   * @throws {RangeError} If an option is out of range.
+   * @throws {TypeError} If an option is none of its kind.
+   */
+  constructor(options: VirbrOptions = {}) {
+    const settings = settle(options);
+    this.#settings = settings;
+    this.#options = options;
+    this.onEvent = options.onEvent;
+    const { clock, mac, prefix, subnet, gateway, mtu, mode } = settings;
+    const { onError } = options;
+    this.#switch = new Switch({ clock, ...(onError === undefined ? {} : { onError }) });
+    this.#leases = this.#makeLeases();
+    const six = prefix === null ? null : gatewayOf(prefix);
+    const own = [ipv4(gateway), ...(six === null ? [] : [six, LINK_LOCAL])];
+    this.#stations = new Stations({
+      subnet,
+      prefix,
+      claims: settings.claims,
+      isGateway: (address) => own.some((one) => formatAddress(one) === formatAddress(address)),
+      isGatewayMac: (high, low) => high === mac.high && low === mac.low,
+      lessee: (address) => this.#leases.lessee(address),
+    });
+    this.#stations.onNew = (station) => this.#heard(station);
+    this.#stations.onGone = (station) => this.#gone(station);
+    this.#gateway = new Gateway({
+      mac,
+      address: gateway,
+      subnet,
+      addresses6: six === null ? [] : [six, LINK_LOCAL],
+      prefix,
+      mtu,
+      clock,
+      forwarding: mode === "nat",
+      ports: () => this.#ports,
+      ...(onError === undefined ? {} : { onError }),
+    }, this.#stations);
+    this.#udp = new UdpSender(this.#gateway);
+    if (prefix !== null && six !== null) {
+      this.#gateway.neighbours = new Neighbours({
+        mac,
+        address: six,
+        linkLocal: LINK_LOCAL,
+        prefix,
+        mtu,
+        router: mode === "nat",
+        resolver: true,
+        domain: encodeName(settings.domain),
+        dhcp: false,
+      });
+    }
+    this.#dhcp = this.#serveDhcp();
+    this.#load();
+  }
+
+  /** The gateway's address of IPv4. */
+  get gateway(): string {
+    return formatIpv4(this.#settings.gateway);
+  }
+
+  /** The gateway's address of IPv6; null without IPv6. */
+  get gateway6(): string | null {
+    const { prefix } = this.#settings;
+    return prefix === null ? null : formatAddress(gatewayOf(prefix));
+  }
+
+  /** The network of IPv4. */
+  get subnet(): string {
+    return `${this.#settings.subnet}`;
+  }
+
+  /** The network of IPv6; null if there is none. */
+  get prefix(): string | null {
+    return this.#settings.prefix?.toString() ?? null;
+  }
+
+  /** The gateway's MAC address. */
+  get mac(): string {
+    return formatMac(this.#settings.mac);
+  }
+
+  /** The ports that there are. */
+  get ports(): readonly VirbrPort[] {
+    return [...this.#ports];
+  }
+
+  /** The stations that were heard. */
+  get guests(): readonly Guest[] {
+    return [...this.#stations];
+  }
+
+  /** The leases that count now. */
+  get leases(): readonly Lease[] {
+    return this.#leases.list();
+  }
+
+  /** What was counted until now. */
+  get stats(): VirbrStats {
+    return { gateway: this.#gateway.stats, dhcp: this.#dhcp.stats };
+  }
+
+  /** The IP layer, for transports. */
+  get ip(): IpLayer {
+    return this.#gateway;
+  }
+
+  /** Resolves when leases that were kept are known; DHCP answers from then on. */
+  get ready(): Promise<void> {
+    return this.#loading;
+  }
+
+  /**
+   * Adds a port: the back end of a network device.
+   *
+   * @throws {RangeError} If an option is out of range, or another port has its MAC address.
+   * @throws {TypeError} If the network is closed.
+   */
+  port(options: VirbrPortOptions = {}): VirbrPort {
+    if (this.#closed) throw new TypeError("This network is closed: make another one");
+    const maxStations = checkInteger("maxStations", options.maxStations, 1, 1024, 8);
+    const rate = options.floodRate ?? 10_000;
+    const inner = this.#switch.port({
+      name: options.name ?? `port${this.#count}`,
+      isolated: options.isolated ?? false,
+      maxStations,
+      maxMtu: this.#settings.mtu,
+      flood: { rate, burst: Math.max(1, rate / 2) },
+      ...(options.mac === undefined ? {} : { mac: options.mac }),
+    });
+    this.#count++;
+    const port = new GuestPort(
+      {
+        enter: (frame, from) => this.#enter(frame, from),
+        down: (from) => this.#stations.forgetPort(from),
+        remove: (from) => {
+          this.#stations.forgetPort(from);
+          this.#ports.delete(from);
+        },
+      },
+      inner,
+      options,
+      maxStations,
+      this.#settings.mtu,
+    );
+    this.#ports.add(port);
+    return port;
+  }
+
+  /** Closes all ports, keeps the leases, and gives everything back. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const port of [...this.#ports]) port.close();
+    this.#gateway.close();
+    this.#switch.close();
+    await this.#loading;
+    while (this.#saving !== null) await this.#saving;
+  }
+
+  #enter(frame: Frame, port: GuestPort): void {
+    const { view } = frame;
+    const high = view.getUint32(6) >>> 8;
+    const low = view.getUint32(8) & 0xff_ffff;
+    let station = port.last;
+    const now = this.#settings.clock();
+    if (station === null || station.low !== low || station.high !== high) {
+      station = this.#stations.heard(high, low, port, now);
+      if (station === null) {
+        port.counts[4]!++;
+        return;
+      }
+      port.last = station;
+    }
+    station.heard = now;
+    const verdict = guard(frame, station, this.#stations);
+    if (verdict !== Verdict.fine) {
+      port.counts[3 + verdict]!++;
+      return;
+    }
+    const toHigh = view.getUint32(0) >>> 8;
+    if ((toHigh & 0x01_0000) !== 0) {
+      frame.hold();
+      port.inner.deliver(frame);
+      if (!station.gone) this.#gateway.enter(frame, station);
+      return;
+    }
+    const { mac } = this.#settings;
+    const toGateway = toHigh === mac.high && (view.getUint32(2) & 0xff_ffff) === mac.low;
+    if (toGateway) this.#gateway.enter(frame, station);
+    else port.inner.deliver(frame);
+  }
+
+  #heard(station: Station): void {
+    const { mac, port } = station;
+    const entry = this.#leases.of(mac);
+    // A lease from before a restart, of the network or of the port.
+    if (entry !== null && entry.bound) {
+      station.leased = entry.address;
+      station.leaseName = entry.name;
+    }
+    this.onEvent?.({ type: "guest", mac, port });
+  }
+
+  #gone(station: Station): void {
+    this.#gateway.forget(station);
+    this.onEvent?.({ type: "gone", mac: station.mac, port: station.port });
+  }
+
+  #makeLeases(): Leases {
+    const { from, to, statics, clock, gatewayName, gateway } = this.#settings;
+    return new Leases({
+      from,
+      to,
+      statics,
+      clock,
+      reserved: [gatewayName, "localhost"],
+      taken: (address, mac) => {
+        if (address === gateway) return true;
+        const owner = this.#stations.find4(address);
+        return owner !== null && owner.mac !== mac && owner.leased !== address;
+      },
+      onChange: () => this.#save(),
+    });
+  }
+
+  #serveDhcp(): DhcpServer {
+    const settings = this.#settings;
+    const { gateway, subnet, mode } = settings;
+    const server = new DhcpServer(
+      {
+        address: gateway,
+        mask: subnet.mask,
+        broadcast: subnet.broadcast,
+        router: mode === "nat" ? gateway : 0,
+        resolvers: [gateway],
+        domain: settings.domain,
+        search: new Uint8Array(settings.search.flatMap((one) => [...encodeName(one)])),
+        mtu: settings.mtu,
+        leaseTime: settings.leaseTime,
+        boot: settings.boot,
+      },
+      this.#leases,
+      {
+        send: (to, address, message) => {
+          const target = ipv4(address ?? 0xffff_ffff);
+          const source = this.#gateway.addresses[0]!;
+          this.#udp.send(to, source, DHCP_SERVER_PORT, target, DHCP_CLIENT_PORT, message);
+        },
+        bound: (station, { address, name }) => {
+          station.leased = address;
+          station.leaseName = name;
+          this.#stations.give4(station, address);
+          const text = formatIpv4(address);
+          this.onEvent?.({ type: "lease", mac: station.mac, address: text, name });
+        },
+        released: (station, address) => {
+          station.leased = 0;
+          station.leaseName = "";
+          this.#stations.take4(address);
+          const text = formatIpv4(address);
+          this.onEvent?.({ type: "released", mac: station.mac, address: text });
+        },
+      },
+    );
+    if (settings.dhcp) {
+      this.#gateway.service(DHCP_SERVER_PORT, (packet, offset, length) => {
+        if (!this.#ready || !isIpv4(packet.destination)) return;
+        server.receive(packet, offset, length, stationOf(packet.guest));
+      });
+    }
+    return server;
+  }
+
+  #load(): void {
+    const { store } = this.#options;
+    if (store === undefined) return;
+    const fail = (error: unknown): void => this.#report(error);
+    const take = (leases: readonly Lease[]): void => this.#leases.restore(leases);
+    const loaded = store.load();
+    if (!(loaded instanceof Promise)) {
+      take(loaded);
+      return;
+    }
+    this.#ready = false;
+    this.#loading = loaded.then(take, fail).finally(() => this.#ready = true);
+  }
+
+  /** Keeps the leases: one save at a time, and the last state always. */
+  #save(): void {
+    const { store } = this.#options;
+    if (store === undefined) return;
+    this.#unsaved = true;
+    this.#saving ??= this.#keep(store).finally(() => this.#saving = null);
+  }
+
+  async #keep(store: NonNullable<VirbrOptions["store"]>): Promise<void> {
+    // What changes in one turn of the event loop is kept at once.
+    await Promise.resolve();
+    while (this.#unsaved) {
+      this.#unsaved = false;
+      try {
+        await store.save(this.#leases.list());
+      } catch (error) {
+        this.#report(error);
+      }
+    }
+  }
+
+  #report(error: unknown): void {
+    const { onError } = this.#options;
+    if (onError === undefined) throw error;
+    onError(error);
+  }
+}
