@@ -217,12 +217,16 @@ export function hostOffloads(features: FeatureSet): number {
   return offloads;
 }
 
+/** A MAC address that is locally administered, of one station (IEEE 802, 9.2). */
+export function randomMac(): Uint8Array {
+  const mac = crypto.getRandomValues(new Uint8Array(6));
+  mac[0] = (mac[0]! & 0xfc) | 2;
+  return mac;
+}
+
 function parseMac(mac: Uint8Array | string | undefined): Uint8Array {
   if (mac === undefined) {
-    const bytes = crypto.getRandomValues(new Uint8Array(6));
-    // Locally administered, of one station (IEEE 802, 9.2).
-    bytes[0] = (bytes[0]! & 0xfc) | 2;
-    return bytes;
+    return randomMac();
   }
   const bytes = typeof mac === "string" ? macOf(mac) : mac.slice();
   if (bytes?.length !== 6 || (bytes[0]! & 1) !== 0) {

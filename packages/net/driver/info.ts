@@ -82,3 +82,11 @@ export function readNetInfo(session: DriverSession): NetInfo {
   }
   return info;
 }
+
+/** Whether a device says the same of itself. */
+export function sameInfo(one: NetInfo, other: NetInfo): boolean {
+  return one.linkUp === other.linkUp && one.announce === other.announce &&
+    one.maxQueuePairs === other.maxQueuePairs && one.mtu === other.mtu &&
+    one.speed === other.speed && one.duplex === other.duplex &&
+    one.hashTypes === other.hashTypes && String(one.mac) === String(other.mac);
+}

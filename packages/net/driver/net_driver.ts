@@ -1,5 +1,5 @@
-import { DeviceId, type FeatureSet, VIRTIO_STATUS_DEVICE_NEEDS_RESET } from "@virtio/device";
-import { DriverError, DriverSession, type DriverTransport } from "@virtio/device/driver";
+import { type FeatureSet, VIRTIO_STATUS_DEVICE_NEEDS_RESET } from "@virtio/device";
+import { DriverError, type DriverSession, type DriverTransport } from "@virtio/device/driver";
 import { VirtqueueError } from "@virtio/vring";
 import {
   VIRTIO_NET_F_CTRL_MAC_ADDR,
@@ -9,24 +9,19 @@ import {
   VIRTIO_NET_F_MQ,
 } from "../constants.ts";
 import type { Frame } from "../frame.ts";
-import { hostOffloads } from "../settings.ts";
+import { hostOffloads, randomMac } from "../settings.ts";
 import type { NetBackend } from "../sink.ts";
 import { Announcer } from "./announcer.ts";
 import { NetControl } from "./control.ts";
 import { ControlQueue } from "./control_queue.ts";
-import { type NetInfo, readNetInfo } from "./info.ts";
-import {
-  NET_DRIVER_FEATURES,
-  type NetDriverOptions,
-  type NetDriverSettings,
-  requirements,
-  settleDriver,
-} from "./options.ts";
+import { type NetInfo, readNetInfo, sameInfo } from "./info.ts";
+import { type NetDriverOptions, type NetDriverSettings, settleDriver } from "./options.ts";
 import { DriverPort } from "./port.ts";
-import { controlIndex, makeQueues, wantedQueues } from "./queues.ts";
+import { controlIndex, openQueues } from "./queues.ts";
 import { type FrameHandler, ReceivePump } from "./receive_pump.ts";
 import type { ReceiveQueue } from "./receive_queue.ts";
 import { RoomWaiters } from "./room.ts";
+import { TransmitPublisher } from "./transmit_publisher.ts";
 import type { TransmitQueue } from "./transmit_queue.ts";
 
 /**
@@ -96,17 +91,12 @@ export class NetDriver {
   #info: NetInfo;
   readonly #announcer: Announcer = new Announcer(this, () => this.#configChanged());
   #broken: Error | null = null;
-  #publishing = false;
   #closed = false;
   /** Queues that are being reset. */
   readonly #resetting: Set<number> = new Set();
-  readonly #unpublished: Uint8Array;
+  readonly #publisher: TransmitPublisher;
   readonly #room: RoomWaiters;
   readonly #pump: ReceivePump;
-  readonly #publish = (): void => {
-    this.#publishing = false;
-    if (this.#broken === null) this.flush();
-  };
 
   private constructor(
     session: DriverSession,
@@ -123,7 +113,7 @@ export class NetDriver {
     this.offloads = hostOffloads(session.features);
     this.#info = info;
     this.#mac = mac;
-    this.#unpublished = new Uint8Array(transmit.length);
+    this.#publisher = new TransmitPublisher(transmit);
     this.#controlQueue = session.has(VIRTIO_NET_F_CTRL_VQ)
       ? new ControlQueue(session, controlIndex(info), settings.timeout, (reason) => {
         this.#giveUp(reason);
@@ -147,7 +137,7 @@ export class NetDriver {
       needsReset: () => this.#giveUp(new DriverError("The device asks for a reset")),
     };
     transmit.forEach((queue, pair) => {
-      queue.onAdd = () => this.#publishSoon(pair);
+      queue.onAdd = () => this.#publisher.soon(pair);
       queue.disableInterrupts();
     });
   }
@@ -161,34 +151,9 @@ export class NetDriver {
    */
   static async open(transport: DriverTransport, options: NetDriverOptions): Promise<NetDriver> {
     const settings = settleDriver(options);
-    const wanted = (options.features ?? NET_DRIVER_FEATURES) & NET_DRIVER_FEATURES;
-    const receive: ReceiveQueue[] = [];
-    const transmit: TransmitQueue[] = [];
-    const release = () => {
-      for (const queue of [...receive, ...transmit]) queue.release();
-    };
-    let info: NetInfo | null = null;
-    let session: DriverSession;
-    try {
-      session = await DriverSession.open(transport, {
-        dma: options.dma,
-        type: DeviceId.net,
-        wanted,
-        requires: requirements(wanted),
-        ...(options.core === undefined ? {} : { core: options.core }),
-        ...(options.patience === undefined ? {} : { patience: options.patience }),
-        queues: (session) => {
-          info = readNetInfo(session);
-          return wantedQueues(session, info, settings);
-        },
-        setup: (session) => makeQueues(session, info!, settings, receive, transmit),
-      });
-    } catch (error) {
-      release();
-      throw error;
-    }
-    const mac = options.mac?.slice() ?? info!.mac ?? randomMac();
-    const driver = new NetDriver(session, info!, mac, options, settings, receive, transmit);
+    const { session, info, receive, transmit } = await openQueues(transport, options, settings);
+    const mac = options.mac?.slice() ?? info.mac ?? randomMac();
+    const driver = new NetDriver(session, info, mac, options, settings, receive, transmit);
     try {
       await driver.#start();
     } catch (error) {
@@ -288,11 +253,7 @@ export class NetDriver {
 
   /** Makes what was sent available at once, with one kick for each queue at most. */
   flush(): void {
-    for (let pair = 0; pair < this.#unpublished.length; pair++) {
-      if (this.#unpublished[pair] === 0) continue;
-      this.#unpublished[pair] = 0;
-      if (this.#broken === null) this.transmitQueues[pair]!.publish();
-    }
+    this.#publisher.flush();
   }
 
   /**
@@ -407,13 +368,6 @@ export class NetDriver {
     return this.#resetting.size > 0 && this.#resetting.has(queue.index) ? null : queue;
   }
 
-  #publishSoon(pair: number): void {
-    this.#unpublished[pair] = 1;
-    if (this.#publishing) return;
-    this.#publishing = true;
-    queueMicrotask(this.#publish);
-  }
-
   /** What an error of a queue means: one of the device's ends it. @returns What to throw. */
   #judge(error: unknown): Error {
     if (error instanceof VirtqueueError) this.#giveUp(error);
@@ -454,23 +408,10 @@ export class NetDriver {
   #giveUp(reason: Error): void {
     if (this.#broken !== null) return;
     this.#broken = reason;
+    this.#publisher.stop();
     this.#controlQueue?.abandon(reason);
     this.#room.abandon(reason);
     this.#pump.stop();
     this.onBroken?.(reason);
   }
-}
-
-/** Locally administered, of one station (IEEE 802, 9.2). */
-function randomMac(): Uint8Array {
-  const mac = crypto.getRandomValues(new Uint8Array(6));
-  mac[0] = (mac[0]! & 0xfc) | 2;
-  return mac;
-}
-
-function sameInfo(one: NetInfo, other: NetInfo): boolean {
-  return one.linkUp === other.linkUp && one.announce === other.announce &&
-    one.maxQueuePairs === other.maxQueuePairs && one.mtu === other.mtu &&
-    one.speed === other.speed && one.duplex === other.duplex &&
-    one.hashTypes === other.hashTypes && String(one.mac) === String(other.mac);
 }

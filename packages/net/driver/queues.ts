@@ -1,4 +1,5 @@
-import { DriverError, type DriverSession } from "@virtio/device/driver";
+import { DeviceId } from "@virtio/device";
+import { DriverError, DriverSession, type DriverTransport } from "@virtio/device/driver";
 import {
   ETHERNET_HEADER_SIZE,
   NET_HEADER_HASH_SIZE,
@@ -10,8 +11,13 @@ import {
 import { offloadsOf } from "../control/offloads.ts";
 import { hostOffloads } from "../settings.ts";
 import { Offload } from "../sink.ts";
-import type { NetInfo } from "./info.ts";
-import type { NetDriverSettings } from "./options.ts";
+import { type NetInfo, readNetInfo } from "./info.ts";
+import {
+  NET_DRIVER_FEATURES,
+  type NetDriverOptions,
+  type NetDriverSettings,
+  requirements,
+} from "./options.ts";
 import { ReceiveQueue, type ReceiveSetup } from "./receive_queue.ts";
 import { TransmitQueue } from "./transmit_queue.ts";
 
@@ -22,13 +28,55 @@ const LONGEST_GSO_FRAME = 65_589;
 /** Two tags, which neither the MTU nor the sizes of 5.1.9.3 count. */
 const TAGS_SIZE = 8;
 
+/** A device that runs, with its queues. */
+export interface OpenedQueues {
+  readonly session: DriverSession;
+  /** What the device said of itself when the queues were set up. */
+  readonly info: NetInfo;
+  /** Receive queues, by pair. */
+  readonly receive: readonly ReceiveQueue[];
+  /** Transmit queues, by pair. */
+  readonly transmit: readonly TransmitQueue[];
+}
+
+/** Initialises a device (5.1.5). What it throws, `NetDriver.open` says; nothing stays taken then. */
+export async function openQueues(
+  transport: DriverTransport,
+  options: NetDriverOptions,
+  settings: NetDriverSettings,
+): Promise<OpenedQueues> {
+  const wanted = (options.features ?? NET_DRIVER_FEATURES) & NET_DRIVER_FEATURES;
+  const receive: ReceiveQueue[] = [];
+  const transmit: TransmitQueue[] = [];
+  let info: NetInfo | null = null;
+  try {
+    const session = await DriverSession.open(transport, {
+      dma: options.dma,
+      type: DeviceId.net,
+      wanted,
+      requires: requirements(wanted),
+      ...(options.core === undefined ? {} : { core: options.core }),
+      ...(options.patience === undefined ? {} : { patience: options.patience }),
+      queues: (session) => {
+        info = readNetInfo(session);
+        return wantedQueues(session, info, settings);
+      },
+      setup: (session) => makeQueues(session, info!, settings, receive, transmit),
+    });
+    return { session, info: info!, receive, transmit };
+  } catch (error) {
+    for (const queue of [...receive, ...transmit]) queue.release();
+    throw error;
+  }
+}
+
 /** How many pairs of queues to set up. */
-export function pairCount(info: NetInfo, settings: NetDriverSettings): number {
+function pairCount(info: NetInfo, settings: NetDriverSettings): number {
   return Math.min(settings.queuePairs, info.maxQueuePairs);
 }
 
 /** The queues to set up, for `DriverSession` (5.1.5). */
-export function wantedQueues(
+function wantedQueues(
   session: DriverSession,
   info: NetInfo,
   settings: NetDriverSettings,
@@ -46,7 +94,7 @@ export function controlIndex(info: NetInfo): number {
 }
 
 /** Makes the queues' buffers, and gives the receive queues theirs (5.1.5). */
-export function makeQueues(
+function makeQueues(
   session: DriverSession,
   info: NetInfo,
   settings: NetDriverSettings,
