@@ -7,6 +7,8 @@ import { readDeb } from "./deb.ts";
 import { cached, defaultCache, type FetchOptions, need, readModules } from "./fetch.ts";
 import { moduleName } from "./modules.ts";
 
+export { FetchError };
+
 /** A kernel that programs of the host start, by its path, and what its user space is made of. */
 export interface HostGuestFiles {
   /** Release as `uname -r` says it. */

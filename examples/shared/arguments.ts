@@ -38,10 +38,16 @@ export class Arguments {
    *
    * @param strings Names of options with a value, beside the common ones.
    * @param booleans Names of options without one.
+   * @param seat Whether there are the common options that say how a device sits in its machine.
    * @throws {UsageError} If there is anything else among the arguments.
    */
-  constructor(args: string[], strings: readonly string[], booleans: readonly string[]) {
-    const named = [...STRINGS, ...strings];
+  constructor(
+    args: string[],
+    strings: readonly string[],
+    booleans: readonly string[],
+    seat = true,
+  ) {
+    const named = seat ? [...STRINGS, ...strings] : [...strings];
     this.#parsed = parseArgs(args, {
       string: named,
       collect: named,
