@@ -15,6 +15,7 @@ import { installPackages } from "../../tools/debian.ts";
 const FSCK = "/sbin/e2fsck";
 const MKFS = "/sbin/mkfs.ext4";
 const FIO = "/usr/bin/fio";
+const SPLIT = "/usr/bin/split";
 
 /** Files that a guest writes onto a file system, and their size: 40 MB in all. */
 const FILES = 200;
@@ -24,8 +25,8 @@ const FILE_KIB = 200;
 export interface GuestWorld {
   /** The kernel and what goes with it. */
   readonly files: HostGuestFiles;
-  /** mkfs.ext4 for the guest. */
-  readonly mkfs: HostProgramFiles;
+  /** Programs that busybox has not. */
+  readonly programs: HostProgramFiles;
 }
 
 async function world(
@@ -34,7 +35,7 @@ async function world(
 ): Promise<GuestWorld | null> {
   try {
     await installTool(MKFS, "e2fsprogs");
-    return { files: await fetch(), mkfs: await hostPrograms([MKFS]) };
+    return { files: await fetch(), programs: await hostPrograms([MKFS, SPLIT]) };
   } catch (error) {
     if (!(error instanceof FetchError) || Deno.env.has("CI")) throw error;
     console.error(`TESTS WITH ${what} ARE SKIPPED: ${error.message}`);
@@ -87,7 +88,7 @@ export async function writeFiles(guest: ProcessGuest, disk: string): Promise<Wri
     mount -t ext4 ${disk} /mnt
     # One process for all files: starting one takes longer than writing one.
     dd if=/dev/urandom bs=${FILE_KIB}k count=${FILES} iflag=fullblock 2>/dev/null |
-      split -a 3 -b ${FILE_KIB}k - /mnt/file
+      ${SPLIT} -a 3 -b ${FILE_KIB}k - /mnt/file
     sync`);
   const sums = await guest.check(`
     set -e
