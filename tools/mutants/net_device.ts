@@ -305,7 +305,7 @@ export const NET_DEVICE: readonly MutatedFile[] = [
       {
         name: "net-settings-group-mac",
         about: "a random address may be one of a group",
-        edits: [["(bytes[0]! & 0xfc) | 2;", "(bytes[0]! & 0xfd) | 2;"]],
+        edits: [["(mac[0]! & 0xfc) | 2;", "(mac[0]! & 0xfd) | 2;"]],
       },
       {
         name: "net-settings-mtu-of-backend",

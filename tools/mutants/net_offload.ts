@@ -174,6 +174,8 @@ export const NET_OFFLOAD: readonly MutatedFile[] = [
         name: "net-segment-pseudo-length",
         about: "the pseudo header keeps the length of the whole frame",
         edits: [["const pseudo = fold(this.#checksum + upper);", "const pseudo = this.#checksum;"]],
+        // The host's stack drops such segments, and sends them again until the test gives up.
+        first: ["packages/net/offload/segment_test.ts"],
       },
       {
         name: "net-segment-more-fragments",

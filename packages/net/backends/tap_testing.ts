@@ -89,6 +89,8 @@ export async function canTap(): Promise<boolean> {
  * Sends megabytes by TCP from one namespace to another, and compares sums. Nobody closes half a connection: there are
  * versions of passt that then repeat what comes the other way for ever.
  *
+ * Segments that the other end drops are sent again for ever: after a minute both programs give up.
+ *
  * @returns Seconds.
  */
 export async function transfer(
@@ -98,8 +100,13 @@ export async function transfer(
   port: number,
   megabytes: number,
 ): Promise<number> {
-  // A program that is the same at both ends: the sum of all bytes, each times its place.
-  const sum = `
+  // What is the same at both ends: the time limit, and the sum of all bytes, each times its place.
+  const common = `
+    const giveUp = () => {
+      console.error("the bytes were not there after a minute");
+      Deno.exit(1);
+    };
+    Deno.unrefTimer(setTimeout(giveUp, 60_000));
     let sum = 0, count = 0;
     const add = (bytes) => { for (const byte of bytes) sum = (sum * 31 + byte + count++) % 4294967291; };
   `;
@@ -107,7 +114,7 @@ export async function transfer(
     Deno.execPath(),
     "eval",
     "-q",
-    `${sum}
+    `${common}
     const listener = Deno.listen({ hostname: "0.0.0.0", port: ${port} });
     console.log("ready");
     const socket = await listener.accept();
@@ -122,7 +129,7 @@ export async function transfer(
     Deno.execPath(),
     "eval",
     "-q",
-    `${sum}
+    `${common}
     const bytes = new Uint8Array(1 << 20);
     for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 7 + (i >> 9)) & 255;
     const start = performance.now();
