@@ -8,7 +8,7 @@
  */
 export { checkInteger } from "./check_integer.ts";
 export { type ConfigRange, ConfigSpace } from "./config_space.ts";
-export { defer } from "./defer.ts";
+export { defer, deferring } from "./defer.ts";
 export {
   type Activation,
   type Device,
@@ -19,6 +19,7 @@ export {
 } from "./device.ts";
 export { DeviceState, type DeviceStateOptions } from "./device_state.ts";
 export * from "./features.ts";
+export { type Negotiable, Negotiation } from "./negotiation.ts";
 export { QueueDevice, type QueueDeviceInit } from "./queue_device.ts";
 export { BUSY, type Handled, HOLD, QueueCounters, type QueueHook } from "./queue_server.ts";
 export { type QueueArea, QueueSetup, type SavedQueue } from "./queue_setup.ts";

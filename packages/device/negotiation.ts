@@ -12,6 +12,9 @@ import {
 /** Words of 32 feature bits that registers show (2.2). */
 const WORDS = 4;
 
+/** What negotiation has to know of a device. */
+export type Negotiable = Pick<Device, "features" | "requires" | "accepts">;
+
 /** The feature bits of one device. */
 export class Negotiation {
   /** All feature bits that are offered: the device's, and those of the ring and the transport. */
@@ -20,14 +23,14 @@ export class Negotiation {
   accepted: FeatureSet = 0n;
   /** What was agreed on; none before FEATURES_OK. */
   agreed: FeatureSet = 0n;
-  readonly #device: Device;
+  readonly #device: Negotiable;
 
   /**
    * @param wanted Feature bits 24 to 43 to offer.
    * @param carries Which of them the transport can carry.
    * @throws {TypeError} If the device offers bits that are not its own, or a bit is wanted that the core cannot do.
    */
-  constructor(device: Device, wanted: FeatureSet | undefined, carries: FeatureSet) {
+  constructor(device: Negotiable, wanted: FeatureSet | undefined, carries: FeatureSet) {
     if ((device.features & ~DEVICE_TYPE_FEATURES) !== 0n) {
       throw new TypeError(
         "A device offers only feature bits of its type (0 to 23, 41, 42, 50 to 127); give the others as `features`",

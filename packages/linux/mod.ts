@@ -19,6 +19,7 @@ export {
   setNonblocking,
 } from "./descriptor.ts";
 export { EventFd } from "./event_fd.ts";
+export { lockFile } from "./lock_file.ts";
 export { MemoryFile, Seal } from "./memory_file.ts";
 export { mapOver, SharedMapping } from "./shared_mapping.ts";
 export { UnixListener } from "./unix_listener.ts";
