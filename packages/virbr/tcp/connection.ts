@@ -94,11 +94,14 @@ export const Count = {
 };
 
 /** When things are due, and measured. */
-const At = { repeat: 0, persist: 1, acknowledge: 2, life: 3, timed: 4, heard: 5 };
+const At = { repeat: 0, persist: 1, acknowledge: 2, life: 3, timed: 4, heard: 5, challenged: 6 };
 const DUE = 4;
+/** Most that an acknowledgement waits for company. */
 const DELAY = 40;
-const MAX_RETRIES = 8;
-const MAX_SYN_RETRIES = 5;
+/** Least time between answers to segments that make no sense. */
+const CHALLENGE_INTERVAL = 10;
+const MAX_RETRIES = 12;
+const MAX_SYN_RETRIES = 7;
 /** Less than that is no path; a guest that asks for it would have frames cut into dust. */
 const LEAST_MSS = 64;
 /** Bytes of payload in a frame, and segments that it may be cut into. */
@@ -129,7 +132,10 @@ export class Connection {
   readonly #sender: Sender = new Sender();
   readonly #receiver: Receiver = new Receiver();
   readonly #roundTrip: RoundTrip = new RoundTrip();
-  readonly #times: Float64Array = new Float64Array([Infinity, Infinity, Infinity, Infinity, 0, 0]);
+  readonly #times: Float64Array = new Float64Array([
+    ...[Infinity, Infinity, Infinity, Infinity],
+    ...[0, 0, -Infinity],
+  ]);
   readonly #timer: Timer;
   #sendRing: Ring | null = null;
   #receiveRing: Ring | null = null;
@@ -393,14 +399,15 @@ export class Connection {
     this.#times[At.acknowledge] = Infinity;
     const ring = this.#receiveRing;
     const window = ring === null ? 0 : this.#receiver.advertise(ring);
-    this.#send(this.#sender.nxt, this.#receiver.nxt, ACK, window);
+    // While what was lost is sent again, `nxt` is behind what the guest has: it would not look at the segment.
+    this.#send(this.#sender.max, this.#receiver.nxt, ACK, window);
   }
 
   #reset(): void {
     if (this.state === State.synSent) return;
     this.#host.counts[Count.resets]!++;
     if (this.state === State.asked) this.#send(0, this.#receiver.nxt, RST | ACK, 0);
-    else this.#send(this.#sender.nxt, this.#receiver.nxt, RST | ACK, 0);
+    else this.#send(this.#sender.max, this.#receiver.nxt, RST | ACK, 0);
   }
 
   #close(reason: CloseReason): void {
@@ -497,8 +504,11 @@ export class Connection {
           return false;
         }
       }
-      this.#acknowledgeNow = true;
-      this.#host.touch(this);
+      if (space === 0) this.#challenge();
+      else {
+        this.#acknowledgeNow = true;
+        this.#host.touch(this);
+      }
       return false;
     }
     if ((flags & RST) !== 0) {
@@ -517,7 +527,11 @@ export class Connection {
     return false;
   }
 
+  /** Says where we are, but not so often that two who disagree talk for ever (RFC 5961, 7). */
   #challenge(): void {
+    const now = this.#host.now();
+    if (now - this.#times[At.challenged]! < CHALLENGE_INTERVAL) return;
+    this.#times[At.challenged] = now;
     this.#acknowledgeNow = true;
     this.#host.touch(this);
   }

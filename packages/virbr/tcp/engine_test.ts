@@ -29,7 +29,7 @@ function until(wire: TestWire, holds: () => boolean, most = 600_000): void {
 
 /** All is over, and nothing is left. */
 function checkNothingLeft(wire: TestWire): void {
-  wire.timing.pass(120_000);
+  wire.timing.pass(240_000);
   for (const engine of [wire.near, wire.far]) {
     assertEquals([engine.counters.connections, engine.bufferBytes], [0, 0]);
   }
@@ -56,7 +56,7 @@ Deno.test("whatever a wire loses, doubles, delays and reorders: the bytes are th
   fc.assert(
     fc.property(
       fc.record({
-        loss: fc.constantFrom(0, 0.01, 0.05, 0.2),
+        loss: fc.constantFrom(0, 0.01, 0.05, 0.1),
         duplication: fc.constantFrom(0, 0.1),
         reordering: fc.constantFrom(0, 0.05, 0.5),
         delay: fc.constantFrom(0, 1, 50),
@@ -92,7 +92,7 @@ Deno.test("whatever a wire loses, doubles, delays and reorders: the bytes are th
         wire.close();
       },
     ),
-    { numRuns: 60 },
+    { numRuns: 100, endOnFailure: true },
   );
 });
 
@@ -196,7 +196,7 @@ Deno.test("a guest that vanishes in mid-flow is given up, and its memory comes b
     if (!silent) near.send(bytesOf(3_000_000, 1));
     wire.timing.pass(5);
     wire.cut = true;
-    wire.timing.pass(200_000);
+    wire.timing.pass(300_000);
     assertEquals(near.reason, "timeout");
     assertEquals(wire.near.bufferBytes, 0);
     wire.close();

@@ -261,7 +261,8 @@ export class Sender {
     const room = Math.min(window - out, this.congestionWindow - pipe);
     let length = Math.min(unsent, room, most);
     if (length <= 0) return false;
-    if (length < unsent) {
+    // What was sent once is sent again, however small.
+    if (length < unsent && this.nxt === this.max) {
       if (length < this.mss) {
         // No silly segments (RFC 9293, 3.8.6.2.1), but half of what the receiver ever takes is not silly.
         if (length < this.maxWindow >>> 1 || window - out > length) return false;
