@@ -13,63 +13,18 @@ import {
   VIRTIO_F_INDIRECT_DESC,
   VIRTIO_F_NOTIF_CONFIG_DATA,
   VIRTIO_F_NOTIFICATION_DATA,
-  VIRTIO_F_RING_PACKED,
   VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
 } from "@virtio/device";
-import type { DriverTransport } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
-import { MmioTransport } from "@virtio/transport/mmio";
-import { connectMmio } from "@virtio/transport/mmio/driver";
-import { PciTransport } from "@virtio/transport/pci";
-import { connectPci } from "@virtio/transport/pci/driver";
 import { DmaPool } from "@virtio/vring/driver";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { assertSame, pattern } from "../packages/blk/backends/backend_testing.ts";
 import { LaterBackend } from "../packages/blk/backends/later_testing.ts";
+import { FORMATS, type Join, TRANSPORTS } from "./lifecycle/transports.ts";
 
 const SECTORS = 1024;
 const POOL_SIZE = 0xc0000;
-
-type Join = (
-  device: BlkDevice,
-  memory: GuestMemory,
-  onError: (error: Error) => void,
-) => { driver: DriverTransport; counters: { readonly interrupts: number } };
-
-const TRANSPORTS: [string, Join][] = [
-  [
-    "MMIO",
-    (device, memory, onError) =>
-      connectMmio((host) =>
-        new MmioTransport(device, { memory, host, onError, features: CORE_FEATURES })
-      ),
-  ],
-  [
-    "PCI, MSI-X",
-    (device, memory, onError) =>
-      connectPci((host) =>
-        new PciTransport(device, { memory, host, onError, features: CORE_FEATURES })
-      ),
-  ],
-  ["PCI, INTx", (device, memory, onError) =>
-    connectPci(
-      (host) => new PciTransport(device, { memory, host, onError, features: CORE_FEATURES }),
-      { messages: false },
-    )],
-  ["PCI, I/O BAR", (device, memory, onError) =>
-    connectPci((host) =>
-      new PciTransport(device, {
-        memory,
-        host,
-        onError,
-        features: CORE_FEATURES,
-        layout: "io",
-      })
-    )],
-];
-
-const FORMATS: [string, FeatureSet][] = [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]];
 
 const OPTIONAL: [string, FeatureSet][] = [
   ["INDIRECT", VIRTIO_F_INDIRECT_DESC],

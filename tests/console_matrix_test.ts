@@ -13,46 +13,13 @@ import {
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_SUSPEND,
 } from "@virtio/device";
-import type { DriverTransport } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
-import { MmioTransport } from "@virtio/transport/mmio";
-import { connectMmio } from "@virtio/transport/mmio/driver";
-import { PciTransport } from "@virtio/transport/pci";
-import { connectPci } from "@virtio/transport/pci/driver";
 import { DmaPool } from "@virtio/vring/driver";
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { FORMATS, type Join, TRANSPORTS } from "./lifecycle/transports.ts";
 
 const POOL_SIZE = 0xe0000;
 
-type Join = (
-  device: ConsoleDevice,
-  memory: GuestMemory,
-  onError: (error: Error) => void,
-) => { driver: DriverTransport; counters: { readonly interrupts: number } };
-
-const TRANSPORTS: [string, Join][] = [
-  [
-    "MMIO",
-    (device, memory, onError) =>
-      connectMmio((host) =>
-        new MmioTransport(device, { memory, host, onError, features: CORE_FEATURES })
-      ),
-  ],
-  [
-    "PCI, MSI-X",
-    (device, memory, onError) =>
-      connectPci((host) =>
-        new PciTransport(device, { memory, host, onError, features: CORE_FEATURES })
-      ),
-  ],
-  ["PCI, INTx", (device, memory, onError) =>
-    connectPci(
-      (host) => new PciTransport(device, { memory, host, onError, features: CORE_FEATURES }),
-      { messages: false },
-    )],
-];
-
-const FORMATS: [string, FeatureSet][] = [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]];
 const RINGS: [string, FeatureSet][] = [
   ["no options", VIRTIO_F_SUSPEND],
   ["EVENT_IDX INDIRECT", VIRTIO_F_SUSPEND | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC],

@@ -1,7 +1,16 @@
 /** example:blk as its user meets it: what it prints, its exit status, and what it leaves alone. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { guestFiles } from "../../examples/guest/testing.ts";
-import { assertOneSentence, type Ended, lastLine, runExample, type RunOptions } from "./testing.ts";
+import {
+  assertOneSentence,
+  type Ended,
+  lastLine,
+  runExample,
+  type RunOptions,
+  testHelp,
+  testRefused,
+  testWithoutKernel,
+} from "./testing.ts";
 
 const example = (args: string[], options: RunOptions = {}): Promise<Ended> =>
   runExample("blk", args, options);
@@ -21,37 +30,22 @@ async function untouched(size: number, work: (path: string) => Promise<void>): P
 
 const isOneSentence = (text: string): void => assertOneSentence("blk", text);
 
-Deno.test("example:blk --help says what there is and ends with 0", async () => {
-  const { code, out, err } = await example(["--help"]);
-  assertEquals([code, err], [0, ""]);
-  for (const option of ["--transport", "--ring", "--queues", "--image", "--format", "--readonly"]) {
-    assertStringIncludes(out, option);
-  }
-});
+testHelp("blk", ["--transport", "--ring", "--queues", "--image", "--format", "--readonly"]);
 
-for (
-  const [args, says] of [
-    [["--frobnicate"], "--frobnicate"],
-    [["disk.raw"], "disk.raw"],
-    [["--transport", "usb"], "pci or mmio"],
-    [["--ring=round"], "split or packed"],
-    [["--queues", "0"], "1 to 16"],
-    [["--queues", "many"], "1 to 16"],
-    [["--readonly"], "--image"],
-    [["--format"], "--image"],
-    [["--guest", "ts", "--shell"], "--guest linux"],
-    [["--transport", "mmio", "--interrupt", "intx"], "--transport pci"],
-    [["--initrd", "x"], "--shell"],
-    [["--image"], "needs a value"],
-  ] as const
-) {
-  Deno.test(`example:blk ${args.join(" ")} is refused in one sentence`, async () => {
-    const { code, out, err } = await example([...args]);
-    assertEquals([code, out], [2, ""]);
-    isOneSentence(err);
-    assertStringIncludes(err, says);
-  });
-}
+testRefused("blk", [
+  [["--frobnicate"], "--frobnicate"],
+  [["disk.raw"], "disk.raw"],
+  [["--transport", "usb"], "pci or mmio"],
+  [["--ring=round"], "split or packed"],
+  [["--queues", "0"], "1 to 16"],
+  [["--queues", "many"], "1 to 16"],
+  [["--readonly"], "--image"],
+  [["--format"], "--image"],
+  [["--guest", "ts", "--shell"], "--guest linux"],
+  [["--transport", "mmio", "--interrupt", "intx"], "--transport pci"],
+  [["--initrd", "x"], "--shell"],
+  [["--image"], "needs a value"],
+]);
 
 Deno.test("example:blk says that an image is missing", async () => {
   const { code, err } = await example(["--guest", "ts", "--image", "/nowhere/disk.raw"]);
@@ -127,19 +121,7 @@ Deno.test("example:blk --json tells of an error in its last line too", async () 
   assertEquals(lastLine(out).ok, false);
 });
 
-Deno.test("example:blk goes on with --guest ts where no kernel can be had", async () => {
-  const cache = await Deno.makeTempDir();
-  try {
-    const { code, out } = await example(["--json"], {
-      env: { PATH: "/nowhere", VIRTIO_GUEST_CACHE: cache },
-    });
-    assertEquals(code, 0);
-    assertStringIncludes(out, "Going on with --guest ts");
-    assertEquals(lastLine(out).guest, "ts");
-  } finally {
-    await Deno.remove(cache, { recursive: true });
-  }
-});
+testWithoutKernel("blk");
 
 const ignore = await guestFiles() === null;
 

@@ -1,39 +1,32 @@
 /** example:console as its user meets it: what it prints, its exit status, and a terminal given back as it was. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { guestFiles } from "../../examples/guest/testing.ts";
-import { assertOneSentence, exampleCommand, lastLine, runExample } from "./testing.ts";
+import {
+  assertOneSentence,
+  exampleCommand,
+  lastLine,
+  runExample,
+  testHelp,
+  testRefused,
+  testWithoutKernel,
+} from "./testing.ts";
 
-Deno.test("example:console --help says what there is, how to leave, and ends with 0", async () => {
-  const { code, out, err } = await runExample("console", ["--help"]);
-  assertEquals([code, err], [0, ""]);
-  for (const word of ["--transport", "--ring", "--port NAME=unix:PATH", "Ctrl-A x", "--escape"]) {
-    assertStringIncludes(out, word);
-  }
-});
+testHelp("console", ["--transport", "--ring", "--port NAME=unix:PATH", "Ctrl-A x", "--escape"]);
 
-for (
-  const [args, says] of [
-    [["--frobnicate"], "--frobnicate"],
-    [["--transport", "usb"], "pci or mmio"],
-    [["--port", "log"], "NAME=FILE"],
-    [["--port", "agent=unix:"], "NAME=unix:PATH"],
-    [["--port", "a/b=file"], "letters, digits"],
-    [["--port", "a=1", "--port", "a=2"], "already a port named a"],
-    [["--port", "example.data=x"], "already a port named example.data"],
-    [["--escape", "m"], "--escape"],
-    [["--escape", "ab"], "--escape"],
-    [["--megabytes", "0"], "1 to 256"],
-    [["--ring", "split", "--ring", "packed"], "once"],
-    [["--guest", "ts", "--kernel", "x"], "--guest linux"],
-  ] as const
-) {
-  Deno.test(`example:console ${args.join(" ")} is refused in one sentence`, async () => {
-    const { code, out, err } = await runExample("console", [...args]);
-    assertEquals([code, out], [2, ""]);
-    assertOneSentence("console", err);
-    assertStringIncludes(err, says);
-  });
-}
+testRefused("console", [
+  [["--frobnicate"], "--frobnicate"],
+  [["--transport", "usb"], "pci or mmio"],
+  [["--port", "log"], "NAME=FILE"],
+  [["--port", "agent=unix:"], "NAME=unix:PATH"],
+  [["--port", "a/b=file"], "letters, digits"],
+  [["--port", "a=1", "--port", "a=2"], "already a port named a"],
+  [["--port", "example.data=x"], "already a port named example.data"],
+  [["--escape", "m"], "--escape"],
+  [["--escape", "ab"], "--escape"],
+  [["--megabytes", "0"], "1 to 256"],
+  [["--ring", "split", "--ring", "packed"], "once"],
+  [["--guest", "ts", "--kernel", "x"], "--guest linux"],
+]);
 
 Deno.test("example:console says that the end of a port cannot be opened", async () => {
   for (const end of ["/nowhere/log", "unix:/nowhere/socket"]) {
@@ -69,19 +62,7 @@ for (const transport of ["pci", "mmio"]) {
   }
 }
 
-Deno.test("example:console goes on with --guest ts where no kernel can be had", async () => {
-  const cache = await Deno.makeTempDir();
-  try {
-    const { code, out } = await runExample("console", ["--json"], {
-      env: { PATH: "/nowhere", VIRTIO_GUEST_CACHE: cache },
-    });
-    assertEquals(code, 0);
-    assertStringIncludes(out, "Going on with --guest ts");
-    assertEquals(lastLine(out).guest, "ts");
-  } finally {
-    await Deno.remove(cache, { recursive: true });
-  }
-});
+testWithoutKernel("console");
 
 const ignore = await guestFiles() === null;
 

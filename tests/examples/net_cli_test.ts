@@ -2,7 +2,14 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { guestFiles } from "../../examples/guest/testing.ts";
 import { hasTshark, tshark } from "../guests/tshark.ts";
-import { assertOneSentence, lastLine, runExample } from "./testing.ts";
+import {
+  assertOneSentence,
+  lastLine,
+  runExample,
+  testHelp,
+  testRefused,
+  testWithoutKernel,
+} from "./testing.ts";
 
 interface Figures {
   cards: {
@@ -15,32 +22,17 @@ interface Figures {
   }[];
 }
 
-Deno.test("example:net --help says what there is and ends with 0", async () => {
-  const { code, out, err } = await runExample("net", ["--help"]);
-  assertEquals([code, err], [0, ""]);
-  for (const word of ["--transport", "--ring", "--pcap FILE", "--megabytes", "--mtu"]) {
-    assertStringIncludes(out, word);
-  }
-});
+testHelp("net", ["--transport", "--ring", "--pcap FILE", "--megabytes", "--mtu"]);
 
-for (
-  const [args, says] of [
-    [["--frobnicate"], "--frobnicate"],
-    [["--guest", "windows"], "linux or ts"],
-    [["--megabytes", "65"], "1 to 64"],
-    [["--mtu", "100"], "576 to 9000"],
-    [["--pcap"], "needs a value"],
-    [["--transport", "mmio", "--bar", "io"], "--transport pci"],
-    [["--guest", "ts", "--kernel", "x"], "--guest linux"],
-  ] as const
-) {
-  Deno.test(`example:net ${args.join(" ")} is refused in one sentence`, async () => {
-    const { code, out, err } = await runExample("net", [...args]);
-    assertEquals([code, out], [2, ""]);
-    assertOneSentence("net", err);
-    assertStringIncludes(err, says);
-  });
-}
+testRefused("net", [
+  [["--frobnicate"], "--frobnicate"],
+  [["--guest", "windows"], "linux or ts"],
+  [["--megabytes", "65"], "1 to 64"],
+  [["--mtu", "100"], "576 to 9000"],
+  [["--pcap"], "needs a value"],
+  [["--transport", "mmio", "--bar", "io"], "--transport pci"],
+  [["--guest", "ts", "--kernel", "x"], "--guest linux"],
+]);
 
 Deno.test("example:net says that the capture cannot be written", async () => {
   const { code, err } = await runExample("net", ["--guest", "ts", "--pcap", "/nowhere/c.pcapng"]);
@@ -67,19 +59,7 @@ for (const transport of ["pci", "mmio"]) {
   }
 }
 
-Deno.test("example:net goes on with --guest ts where no kernel can be had", async () => {
-  const cache = await Deno.makeTempDir();
-  try {
-    const { code, out } = await runExample("net", ["--json"], {
-      env: { PATH: "/nowhere", VIRTIO_GUEST_CACHE: cache },
-    });
-    assertEquals(code, 0);
-    assertStringIncludes(out, "Going on with --guest ts");
-    assertEquals(lastLine(out).guest, "ts");
-  } finally {
-    await Deno.remove(cache, { recursive: true });
-  }
-});
+testWithoutKernel("net");
 
 async function captured(args: readonly string[]): Promise<void> {
   const path = await Deno.makeTempFile({ suffix: ".pcapng" });
