@@ -358,8 +358,6 @@ Deno.test("driver: a configuration that never stands still, or cannot be, is no 
     get: () => Math.floor(Math.random() * 1e9),
   });
   await assertRejects(() => join(restless), DriverError, "stands still");
-  const none = new OddDevice(() => HOLD, blk.VIRTIO_BLK_F_SIZE_MAX);
-  await assertRejects(() => join(none), DriverError, "size_max");
   const tiny = new OddDevice(() => HOLD, blk.VIRTIO_BLK_F_SIZE_MAX | blk.VIRTIO_BLK_F_SEG_MAX);
   tiny.config.view.setUint32(blk.BlkConfigOffset.size_max, 100, true);
   tiny.config.view.setUint32(blk.BlkConfigOffset.seg_max, 5, true);
@@ -393,6 +391,16 @@ Deno.test("driver: honours size_max and seg_max", async () => {
     );
     await driver.close();
   }
+});
+
+Deno.test("driver: a size_max of 0 is no limit", async () => {
+  const odd = new OddDevice((chain) => {
+    chain.writer.fill(0, chain.writer.remaining);
+  }, blk.VIRTIO_BLK_F_SIZE_MAX);
+  const { driver } = await join(odd);
+  assertEquals(driver.info.sizeMax, 0xffff_ffff);
+  await driver.read(0, new Uint8Array(16384));
+  await driver.close();
 });
 
 Deno.test("driver: requests of one turn are one kick", async () => {

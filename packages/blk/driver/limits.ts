@@ -77,10 +77,8 @@ function read(session: DriverSession, transport: DriverTransport): BlkInfo {
       alignment: aligned ? u32(offset + 8) : 0,
     };
   };
-  const sizeMax = session.has(VIRTIO_BLK_F_SIZE_MAX) ? u32(at.size_max) : 0xffff_ffff;
-  if (sizeMax === 0) {
-    throw new DriverError("The device takes no segments: its size_max is 0 (virtio 1.4, 5.2.4)");
-  }
+  // qemu-storage-daemon offers the feature and leaves the limit at 0.
+  const sizeMax = (session.has(VIRTIO_BLK_F_SIZE_MAX) ? u32(at.size_max) : 0) || 0xffff_ffff;
   const zeroes = range(VIRTIO_BLK_F_WRITE_ZEROES, at.max_write_zeroes_sectors, false);
   return {
     sectors: u32(at.capacity) + u32(at.capacity + 4) * 0x1_0000_0000,
