@@ -1,0 +1,492 @@
+/**
+ * The front end of one device: what the driver wants stands here, and is given to whichever back end is at the other end of
+ * the connection. Everything that takes messages is done in order, one after the other.
+ */
+import { UnixSocket } from "@virtio/linux";
+import {
+  type FeatureSet,
+  hasFeature,
+  VIRTIO_STATUS_ACKNOWLEDGE,
+  VIRTIO_STATUS_DRIVER,
+  VIRTIO_STATUS_DRIVER_OK,
+  VIRTIO_STATUS_FEATURES_OK,
+} from "@virtio/device";
+import type { QueueConfig, QueuePosition } from "@virtio/vring";
+import {
+  encodeConfig,
+  encodeU64,
+  FrontEndRequest as Request,
+  ProtocolFeature as P,
+  VHOST_F_LOG_ALL,
+  VHOST_USER_F_PROTOCOL_FEATURES,
+} from "../protocol/mod.ts";
+import { BackEndError, type Connection } from "./connection.ts";
+import { DirtyLog } from "./dirty_log.ts";
+import { type Agreement, NO_AGREEMENT, readConfig } from "./handshake.ts";
+import type { MemoryUser } from "./memory.ts";
+import { checkStatus, meet, type Met } from "./meet.ts";
+import type { MemoryTable } from "./memory_table.ts";
+import { type CheckedOptions, checkOptions, countQueues, type FrontEndOptions } from "./options.ts";
+import { type RingOptions, Rings } from "./rings.ts";
+import { DescriptorWatch } from "./watch.ts";
+
+/** Who is told what the device does. */
+export interface FrontEndHandlers {
+  /** Buffers were used. */
+  call(index: number): void;
+  /** The configuration may have changed; `config` has it. */
+  config(): void;
+  /** The device does not work any more, until it is reset. */
+  failed(error: Error): void;
+}
+
+/** Features of the protocol's, which no driver sees. */
+const PROTOCOL_BITS = VHOST_USER_F_PROTOCOL_FEATURES | VHOST_F_LOG_ALL;
+
+const FOUND = VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER;
+const AGREED = FOUND | VIRTIO_STATUS_FEATURES_OK;
+
+/** A device behind vhost-user. `VhostUserTransport` and `RemoteDevice` are the ways to use it. */
+export class FrontEnd implements MemoryUser {
+  /** Options, checked. */
+  readonly options: CheckedOptions;
+  /** Who is told. */
+  handlers: FrontEndHandlers | null = null;
+  /** The configuration space, as it was read last. */
+  config: Uint8Array = new Uint8Array(0);
+  readonly #path: string | null;
+  readonly #rings: Rings;
+  #connection: Connection | null = null;
+  #table: MemoryTable | null = null;
+  #agreement: Agreement = NO_AGREEMENT;
+  /** The driver's features, while the device runs. */
+  #features: FeatureSet | null = null;
+  #log: DirtyLog | null = null;
+  /** Everything that takes messages, in order. */
+  #tasks: Promise<void> = Promise.resolve();
+  /** While a back end is being met, whoever meets it is told of what goes wrong. */
+  #meeting = false;
+  #failed: Error | null = null;
+  #closed = false;
+  /** Nobody waits for the back end to come back: what it had is not wanted any more. */
+  #resetting = false;
+  #refreshing: "no" | "yes" | "again" = "no";
+
+  private constructor(options: CheckedOptions, path: string | null, met: Met) {
+    this.options = options;
+    this.#path = path;
+    const count = countQueues(options, met.agreement.queues);
+    this.#rings = new Rings(count, options.memory, options.timeout, {
+      call: (index) => this.#called(index),
+      error: (index) =>
+        this.#connection?.fail(
+          new BackEndError(`The back end says that something is wrong with queue ${index}`),
+        ),
+    });
+    this.#take(met);
+    this.config = met.agreement.config;
+    options.memory.attach(this);
+  }
+
+  /**
+   * Connects, and negotiates.
+   *
+   * @param to The back end's socket: its path, or a connected socket, which is the front end's from then on.
+   * @throws {RangeError} If an option is out of range.
+   * @throws {SystemError} If nobody listens.
+   * @throws {BackEndError} If the back end does not answer.
+   * @throws {ProtocolError} If it answers nonsense.
+   */
+  static async connect(to: string | UnixSocket, options: FrontEndOptions): Promise<FrontEnd> {
+    const checked = checkOptions(options);
+    const path = typeof to === "string" ? to : null;
+    const met = await meet(typeof to === "string" ? UnixSocket.connect(to) : to, checked);
+    try {
+      return new FrontEnd(checked, path, met);
+    } catch (error) {
+      met.connection.close();
+      throw error;
+    }
+  }
+
+  /** Feature bits that the back end offers. */
+  get features(): FeatureSet {
+    return this.#agreement.features & ~PROTOCOL_BITS;
+  }
+
+  /** Protocol features that were agreed on, of `ProtocolFeature`. */
+  get protocolFeatures(): bigint {
+    return this.#agreement.protocolFeatures;
+  }
+
+  /** Queues that there may be. */
+  get queueCount(): number {
+    return this.#rings.count;
+  }
+
+  /** Whether there is a back end. */
+  get connected(): boolean {
+    return this.#connection !== null;
+  }
+
+  /** Why the device does not work; null if it does. */
+  get failure(): Error | null {
+    return this.#failed;
+  }
+
+  /** Whether the back end can log what it writes. */
+  get canLog(): boolean {
+    return hasFeature(this.#agreement.features, VHOST_F_LOG_ALL) && this.#has(P.LOG_SHMFD);
+  }
+
+  #has(features: bigint): boolean {
+    return hasFeature(this.#agreement.protocolFeatures, features);
+  }
+
+  #take({ connection, agreement, table, heard }: Met): void {
+    this.#connection = connection;
+    this.#agreement = agreement;
+    this.#table = table;
+    heard.configChanged = () => this.#configChanged();
+    heard.lost = (error) => this.#lost(connection, error);
+    // It may have gone before anybody listened.
+    if (!connection.open) this.#lost(connection, new BackEndError("The connection broke"));
+  }
+
+  /** Does something in its turn. What goes wrong costs the connection. */
+  #inTurn(task: (connection: Connection) => Promise<void>): Promise<void> {
+    const done = this.#tasks.then(async () => {
+      const connection = this.#connection;
+      if (connection === null || this.#closed) return;
+      try {
+        await task(connection);
+      } catch (error) {
+        connection.fail(error as Error);
+      }
+    });
+    this.#tasks = done;
+    return done;
+  }
+
+  #lost(connection: Connection, error: Error): void {
+    if (this.#connection !== connection || this.#closed) return;
+    this.#connection = null;
+    this.#rings.lose();
+    this.options.onError(error);
+    const { reconnect } = this.options;
+    if (this.#meeting) return;
+    if (reconnect === null || this.#path === null) {
+      this.#fail(error);
+      return;
+    }
+    this.#meeting = true;
+    this.#tasks = this.#tasks.then(async () => {
+      const reason = await this.#reconnect(reconnect.attempts, reconnect.delay, error);
+      this.#meeting = false;
+      if (reason !== null && !this.#closed) this.#fail(reason);
+    });
+  }
+
+  #fail(error: Error): void {
+    if (this.#failed !== null) return;
+    this.#failed = error;
+    this.handlers?.failed(error);
+  }
+
+  /** @returns Why it did not work, or null. */
+  async #reconnect(attempts: number, delay: number, reason: Error): Promise<Error | null> {
+    let last = reason;
+    for (let i = 0; i < attempts && !this.#closed; i++) {
+      if (i > 0) await new Promise((resolve) => setTimeout(resolve, delay));
+      if (this.#closed || this.#resetting) break;
+      try {
+        await this.#comeBack();
+        if (this.#connection !== null) return null;
+      } catch (error) {
+        last = error as Error;
+        this.#connection?.close();
+        this.#connection = null;
+        this.#rings.lose();
+        // Another device is there, or one that lost what is needed: that does not get better.
+        if (error instanceof RangeError) break;
+      }
+    }
+    return last;
+  }
+
+  async #comeBack(): Promise<void> {
+    const before = this.#agreement;
+    const config = this.config;
+    const met = await meet(UnixSocket.connect(this.#path!), this.options);
+    const now = met.agreement;
+    const wanted = (this.#features ?? 0n) & before.features;
+    const needed = this.#rings.hasInflight ? P.INFLIGHT_SHMFD : 0n;
+    if (
+      !hasFeature(now.features, wanted) || !hasFeature(now.protocolFeatures, needed) ||
+      countQueues(this.options, now.queues) < this.#rings.used
+    ) {
+      met.connection.close();
+      throw new RangeError("The back end that came back offers less than the one that went away");
+    }
+    this.#take(met);
+    this.config = now.config;
+    if (this.#features !== null) await this.#begin(met.connection);
+    if (config.length !== now.config.length || config.some((byte, i) => byte !== now.config[i])) {
+      this.handlers?.config();
+    }
+    this.#rings.wakeAll();
+  }
+
+  #called(index: number): void {
+    try {
+      this.handlers?.call(index);
+    } catch (error) {
+      // The driver does not believe what the device used.
+      this.#connection?.fail(error as Error);
+    }
+  }
+
+  /**
+   * Sets the device going, with the queues that `setQueue` told of.
+   *
+   * @param features What the driver accepted.
+   */
+  start(features: FeatureSet): void {
+    this.#features = features;
+    this.#rings.features = features;
+    void this.#inTurn(async (connection) => {
+      // In the turn that waited for, it may have been reset.
+      if (this.#features !== null) await this.#begin(connection);
+    });
+  }
+
+  /** Gives everything to a back end. */
+  async #begin(connection: Connection): Promise<void> {
+    const told: Promise<unknown>[] = [];
+    try {
+      this.#tellStatus(connection, told, FOUND);
+      if (this.#log !== null && this.canLog) told.push(this.#log.give(connection));
+      told.push(connection.tell(Request.SET_FEATURES, encodeU64(this.#featureBits())));
+      this.#tellStatus(connection, told, AGREED);
+      if (this.#has(P.STATUS)) told.push(checkStatus(connection, VIRTIO_STATUS_FEATURES_OK));
+      told.push(this.#table!.give(this.options.memory.regions));
+      await this.#rings.begin(connection, this.#ringOptions, told);
+      this.#tellStatus(connection, told, AGREED | VIRTIO_STATUS_DRIVER_OK);
+    } finally {
+      // All of them are heard, whatever comes first.
+      await Promise.all(told);
+    }
+  }
+
+  #tellStatus(connection: Connection, told: Promise<unknown>[], bits: number): void {
+    if (!this.#has(P.STATUS)) return;
+    told.push(connection.tell(Request.SET_STATUS, encodeU64(BigInt(bits))));
+  }
+
+  #featureBits(): bigint {
+    const offered = this.#agreement.features;
+    // What a transport does by itself, the back end need not know.
+    return ((this.#features ?? 0n) & offered & ~PROTOCOL_BITS) |
+      (offered & VHOST_USER_F_PROTOCOL_FEATURES) |
+      (this.#ringOptions.logged ? VHOST_F_LOG_ALL : 0n);
+  }
+
+  get #ringOptions(): RingOptions {
+    return {
+      logged: this.#log !== null && this.canLog,
+      enable: hasFeature(this.#agreement.features, VHOST_USER_F_PROTOCOL_FEATURES),
+    };
+  }
+
+  /**
+   * Tells where a queue is. It begins to run at `start`, or now if the device runs.
+   *
+   * @throws {RangeError} If there is no such queue.
+   */
+  setQueue(index: number, config: QueueConfig): void {
+    this.#rings.set(index, config);
+    if (this.#features === null) return;
+    void this.#inTurn((connection) => this.#rings.beginOne(connection, index, this.#ringOptions));
+  }
+
+  /** Tells the back end that a queue has buffers. */
+  kick(index: number): void {
+    this.#rings.kick(index);
+  }
+
+  /**
+   * Takes a queue away from the back end.
+   *
+   * @returns Where it goes on; nothing of it is in flight then.
+   * @throws {RangeError} If the queue is not in use, or nobody can tell where it goes on.
+   */
+  async stopQueue(index: number): Promise<QueuePosition> {
+    const stop = this.#rings.take(index);
+    let position: QueuePosition | null = null;
+    await this.#inTurn(async (connection) => {
+      position = await stop(connection);
+    });
+    return position ?? await stop(null);
+  }
+
+  /**
+   * Resets the device. If its back end went away, it is looked for again.
+   *
+   * @returns Resolves when no back end uses guest memory.
+   */
+  async reset(): Promise<void> {
+    this.#features = null;
+    this.#resetting = true;
+    const stops = this.#rings.takeAll();
+    await this.#inTurn(async (connection) => {
+      await Promise.all(stops.map((stop) => stop(connection)));
+      if (this.#has(P.RESET_DEVICE)) await connection.tell(Request.RESET_DEVICE);
+      if (this.#has(P.STATUS)) await connection.tell(Request.SET_STATUS, encodeU64(0n));
+      await connection.settle();
+    });
+    this.#resetting = false;
+    this.#rings.forgetInflight();
+    if (this.#connection === null && this.#path !== null && !this.#closed && !this.#meeting) {
+      this.#meeting = true;
+      this.#tasks = this.#tasks.then(async () => {
+        const reason = await this.#reconnect(1, 0, new BackEndError("There is no back end"));
+        this.#meeting = false;
+        if (reason === null) this.#failed = null;
+      });
+    }
+    await this.#tasks;
+  }
+
+  /** Writes to the configuration space; `config` has it at once. */
+  writeConfig(offset: number, bytes: Uint8Array): void {
+    if (!(offset >= 0 && offset + bytes.length <= this.config.length)) return;
+    this.config.set(bytes, offset);
+    void this.#inTurn(async (connection) => {
+      if (!this.#has(P.CONFIG)) return;
+      try {
+        await connection.tell(Request.SET_CONFIG, encodeConfig({ offset, flags: 0, bytes }));
+      } catch (error) {
+        if (!connection.open) throw error;
+        // It was refused: what is there now is what counts.
+        this.#configChanged();
+      }
+    });
+  }
+
+  #configChanged(): void {
+    if (this.#refreshing !== "no") {
+      this.#refreshing = "again";
+      return;
+    }
+    this.#refreshing = "yes";
+    void this.#inTurn((connection) => this.#refresh(connection)).then(() => {
+      const again = this.#refreshing === "again";
+      this.#refreshing = "no";
+      if (again) this.#configChanged();
+    });
+  }
+
+  async #refresh(connection: Connection): Promise<void> {
+    const config = await readConfig(connection, this.config.length);
+    if (this.#has(P.STATUS)) await checkStatus(connection, 0);
+    if (config === null) return;
+    this.config = config;
+    this.handlers?.config();
+  }
+
+  /**
+   * Has the back end log what it writes, also one that comes back. `log.drain` gives what was written since.
+   *
+   * @returns Null if it cannot.
+   */
+  startLog(): DirtyLog | null {
+    if (!this.canLog) return null;
+    this.#log ??= new DirtyLog(this.options.memory.end);
+    const log = this.#log;
+    if (this.#features !== null) {
+      void this.#inTurn(async (connection) => {
+        const given = log.give(connection);
+        await Promise.all([given, this.#tellLogged(connection)]);
+      });
+    }
+    return log;
+  }
+
+  /** Ends logging. */
+  async stopLog(): Promise<void> {
+    const log = this.#log;
+    this.#log = null;
+    await this.#inTurn(async (connection) => {
+      if (this.#features !== null) await this.#tellLogged(connection);
+    });
+    log?.close();
+  }
+
+  async #tellLogged(connection: Connection): Promise<void> {
+    await Promise.all([
+      connection.tell(Request.SET_FEATURES, encodeU64(this.#featureBits())),
+      this.#rings.tellAddresses(connection, this.#ringOptions.logged),
+    ]);
+  }
+
+  /** See `MemoryUser`. */
+  memoryChanged(): Promise<void> {
+    if (this.#features === null) return Promise.resolve();
+    return this.#inTurn(async () => {
+      await this.#table?.give(this.options.memory.regions);
+    });
+  }
+
+  /**
+   * Tells a network device how large packets may be (protocol feature NET_MTU).
+   *
+   * @returns Whether it agrees; false also if it cannot be told.
+   */
+  setMtu(mtu: number): Promise<boolean> {
+    return this.#tellNumber(P.NET_MTU, Request.NET_SET_MTU, BigInt(mtu));
+  }
+
+  /**
+   * Has a network device announce where a guest is now (protocol feature RARP).
+   *
+   * @param mac Six bytes.
+   * @returns Whether it agrees.
+   */
+  sendRarp(mac: Uint8Array): Promise<boolean> {
+    const value = mac.reduceRight((sum, byte) => sum << 8n | BigInt(byte), 0n);
+    return this.#tellNumber(P.RARP, Request.SEND_RARP, value);
+  }
+
+  async #tellNumber(
+    feature: bigint,
+    shape: (typeof Request)[keyof typeof Request],
+    value: bigint,
+  ): Promise<boolean> {
+    let agreed = false;
+    await this.#inTurn(async (connection) => {
+      if (!this.#has(feature)) return;
+      try {
+        await connection.tell(shape, encodeU64(value));
+        agreed = true;
+      } catch (error) {
+        if (!connection.open) throw error;
+      }
+    });
+    return agreed;
+  }
+
+  /** Closes the connection: the back end stops by itself. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.options.memory.detach(this);
+    this.handlers = null;
+    this.#connection?.close();
+    this.#connection = null;
+    await this.#tasks;
+    this.#rings.close();
+    this.#log?.close();
+    this.#log = null;
+    await DescriptorWatch.shared.idle();
+  }
+}
