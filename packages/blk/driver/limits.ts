@@ -1,4 +1,4 @@
-import { DriverError, type DriverSession, type DriverTransport } from "@virtio/device/driver";
+import type { DriverSession, DriverTransport } from "@virtio/device/driver";
 import {
   BlkConfigOffset,
   VIRTIO_BLK_F_BLK_SIZE,
@@ -57,7 +57,7 @@ export interface BlkInfo {
 /**
  * Reads the configuration consistently. Only after FEATURES_OK: `writeback` may not be read before (5.2.5.1).
  *
- * @throws {DriverError} If it never stands still, or says what cannot be.
+ * @throws {DriverError} If it never stands still.
  */
 export function readInfo(session: DriverSession): BlkInfo {
   return session.readConfig((transport) => read(session, transport));
