@@ -7,6 +7,9 @@
  */
 export type { Lease, StaticLease } from "./dhcp/leases.ts";
 export type { DhcpBoot, DhcpStats } from "./dhcp/server.ts";
+export type { RebindingRule } from "./dns/rebinding.ts";
+export type { DnsStats } from "./dns/server.ts";
+export type { DnsUpstream, Resolver } from "./dns/upstream.ts";
 export type { GatewayStats } from "./ip/gateway.ts";
 export type { InputDrops } from "./ip/input.ts";
 export * from "./ip/packet.ts";

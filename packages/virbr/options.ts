@@ -9,6 +9,8 @@ import {
 import { cleanName, type Lease, type StaticLease } from "./dhcp/leases.ts";
 import type { DhcpBoot } from "./dhcp/server.ts";
 import { normalName } from "./dns/names.ts";
+import type { RebindingRule } from "./dns/rebinding.ts";
+import type { DnsUpstream, Resolver } from "./dns/upstream.ts";
 import { isLinkLocal, parseAddress, parseIpv4, sameAddress, Subnet } from "./ip/address.ts";
 import type { AddressWords } from "./ip/packet.ts";
 
@@ -75,6 +77,16 @@ export interface VirbrOptions {
   readonly names?: Readonly<Record<string, string | readonly string[]>>;
   /** The gateway's name; "gateway" unless given. */
   readonly gatewayName?: string;
+  /** Whether the gateway resolves names; yes unless given. */
+  readonly dns?: boolean;
+  /** Asks resolvers of the outside; without it only names of the network are known. */
+  readonly upstream?: DnsUpstream;
+  /** Resolvers to ask, addresses with or without a port (192.0.2.1:5353, [2001:db8::1]:53); the host's unless given. */
+  readonly resolvers?: readonly string[];
+  /** Which addresses of the host and its networks names of the outside may have; "refuse", none, unless given. */
+  readonly rebinding?: RebindingRule;
+  /** Domains of the outside whose names may have any address. */
+  readonly trusted?: readonly string[];
   /** Largest packet, 576 to 65,535; 1500 unless given. IPv6 needs 1280. */
   readonly mtu?: number;
   /**
@@ -109,11 +121,16 @@ export interface VirbrSettings {
   readonly search: readonly string[];
   readonly names: ReadonlyMap<string, readonly AddressWords[]>;
   readonly gatewayName: string;
+  readonly dns: boolean;
+  readonly resolvers: readonly Resolver[];
+  readonly rebinding: RebindingRule;
+  readonly trusted: readonly string[];
   readonly mtu: number;
   readonly prefix: Subnet | null;
   readonly clock: Clock;
 }
 
+const RULES: readonly RebindingRule[] = ["refuse", "loopback", "allow"];
 const MODES: readonly VirbrMode[] = ["nat", "isolated", "guests"];
 
 /**
@@ -174,10 +191,30 @@ export function settle(options: VirbrOptions): VirbrSettings {
       .filter((one) => one !== ""),
     names: settleNames(options.names ?? {}, domain),
     gatewayName: settleLabel("gatewayName", options.gatewayName ?? "gateway"),
+    dns: options.dns ?? true,
+    resolvers: (options.resolvers ?? []).map(settleResolver),
+    rebinding: settleRebinding(options.rebinding ?? "refuse"),
+    trusted: (options.trusted ?? []).map((one) => settleDomain("trusted", one)),
     mtu,
     prefix,
     clock: options.clock ?? coarseClock,
   };
+}
+
+function settleRebinding(rule: RebindingRule): RebindingRule {
+  if (!RULES.includes(rule)) {
+    throw new RangeError(`rebinding must be one of ${RULES.join(", ")}: it is ${rule}`);
+  }
+  return rule;
+}
+
+function settleResolver(text: string): Resolver {
+  const [, six, four, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
+  const address = six ?? four ?? text;
+  if (parseAddress(address) === null) {
+    throw new TypeError(`resolvers must be addresses, with or without a port: ${text} is none`);
+  }
+  return { address, port: port === undefined ? 53 : checkInteger("port", Number(port), 1, 65_535) };
 }
 
 function settlePrefix(ipv6: boolean | string): Subnet | null {

@@ -4,7 +4,10 @@ import { checkInteger } from "@virtio/device";
 import { formatMac } from "@virtio/net/wire";
 import { type Lease, Leases } from "./dhcp/leases.ts";
 import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpServer, type DhcpStats } from "./dhcp/server.ts";
+import { Forwarder } from "./dns/forwarder.ts";
 import { encodeName } from "./dns/names.ts";
+import { DNS_PORT, DnsServer, type DnsStats } from "./dns/server.ts";
+import { Zone } from "./dns/zone.ts";
 import { formatAddress, formatIpv4, ipv4, isIpv4 } from "./ip/address.ts";
 import { Gateway, type GatewayStats } from "./ip/gateway.ts";
 import { Neighbours } from "./ip/ndp.ts";
@@ -23,7 +26,13 @@ export interface VirbrStats {
   readonly gateway: GatewayStats;
   /** DHCP. */
   readonly dhcp: DhcpStats;
+  /** Names. */
+  readonly dns: Readonly<DnsStats>;
 }
+
+/** Queries to the outside that wait for answers: of one guest, and of all. */
+const QUERIES_PER_GUEST = 64;
+const QUERIES = 512;
 
 const LINK_LOCAL: AddressWords = new Uint32Array([0xfe80_0000, 0, 0, 1]);
 
@@ -58,6 +67,8 @@ export class Virbr {
   readonly #udp: UdpSender;
   readonly #leases: Leases;
   readonly #dhcp: DhcpServer;
+  readonly #forwarder: Forwarder | null;
+  readonly #dns: DnsServer;
   readonly #ports: Set<GuestPort> = new Set();
   #count = 0;
   /** Whether what the store kept is known. */
@@ -115,12 +126,14 @@ export class Virbr {
         prefix,
         mtu,
         router: mode === "nat",
-        resolver: true,
+        resolver: settings.dns,
         domain: encodeName(settings.domain),
         dhcp: false,
       });
     }
     this.#dhcp = this.#serveDhcp();
+    this.#forwarder = this.#makeForwarder();
+    this.#dns = this.#serveDns();
     this.#load();
   }
 
@@ -167,7 +180,7 @@ export class Virbr {
 
   /** What was counted until now. */
   get stats(): VirbrStats {
-    return { gateway: this.#gateway.stats, dhcp: this.#dhcp.stats };
+    return { gateway: this.#gateway.stats, dhcp: this.#dhcp.stats, dns: this.#dns.stats };
   }
 
   /** The IP layer, for transports. */
@@ -222,6 +235,7 @@ export class Virbr {
     if (this.#closed) return;
     this.#closed = true;
     for (const port of [...this.#ports]) port.close();
+    this.#forwarder?.close();
     this.#gateway.close();
     this.#switch.close();
     await this.#loading;
@@ -303,7 +317,7 @@ export class Virbr {
         mask: subnet.mask,
         broadcast: subnet.broadcast,
         router: mode === "nat" ? gateway : 0,
-        resolvers: [gateway],
+        resolvers: settings.dns ? [gateway] : [],
         domain: settings.domain,
         search: new Uint8Array(settings.search.flatMap((one) => [...encodeName(one)])),
         mtu: settings.mtu,
@@ -340,6 +354,68 @@ export class Virbr {
       });
     }
     return server;
+  }
+
+  #makeForwarder(): Forwarder | null {
+    const { upstream } = this.#options;
+    const { mode, resolvers, rebinding, trusted } = this.#settings;
+    if (upstream === undefined || mode !== "nat") return null;
+    return new Forwarder({
+      upstream,
+      resolvers,
+      rebinding,
+      trusted,
+      perGuest: QUERIES_PER_GUEST,
+      total: QUERIES,
+    });
+  }
+
+  #serveDns(): DnsServer {
+    const { domain, gatewayName, names, subnet, prefix, dns } = this.#settings;
+    const zone = new Zone({
+      domain,
+      gatewayName,
+      gateway: this.#gateway.addresses.slice(0, 2),
+      names,
+      subnet,
+      prefix,
+      guest: (name) => this.#addressesOf(name),
+      guestAt: (address) => this.#nameAt(address),
+    });
+    const server = new DnsServer(zone, this.#forwarder);
+    if (dns) {
+      this.#gateway.service(DNS_PORT, (packet, offset, length, port) => {
+        if (!packet.local || port === 0) return;
+        const message = packet.buffer.subarray(offset, offset + length);
+        const { guest } = packet;
+        const answer = server.answer(message, guest, "udp");
+        if (answer === null) return;
+        const from = packet.destination.slice();
+        const to = packet.source.slice();
+        const send = (bytes: Uint8Array | null): void => {
+          if (bytes !== null) this.#udp.send(guest, from, DNS_PORT, to, port, bytes);
+        };
+        if (answer instanceof Promise) answer.then(send);
+        else send(answer);
+      });
+    }
+    return server;
+  }
+
+  /** Addresses of the guest with a name: its lease, and those of IPv6 that all reach. */
+  #addressesOf(name: string): AddressWords[] | null {
+    const lease = this.#leases.named(name);
+    if (lease === null) return null;
+    const { prefix } = this.#settings;
+    const six = this.#stations.findMac(lease.mac)?.ipv6 ?? [];
+    return [ipv4(lease.address), ...six.filter((one) => prefix?.contains(one) ?? false)];
+  }
+
+  #nameAt(address: AddressWords): string | null {
+    const lease = isIpv4(address)
+      ? this.#leases.at(address[3]!)
+      : this.#leases.of(this.#stations.find6(address)?.mac ?? "");
+    return lease === null || lease.name === "" ? null : lease.name;
   }
 
   #load(): void {
