@@ -4,12 +4,13 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { compile } from "../bench/native/compile.ts";
-import type { Measured, Work } from "./bench_workers/driver_worker.ts";
+import type { Measured, Order, Setup } from "./bench_workers/driver_worker.ts";
 
 const HELP = `Measures a device in a worker against C threads that do the same over futexes.
 
 Usage: deno task bench:workers [options]
 
+  --only TEXT  only cases whose name has this in it
   --rounds N   rounds that count (default 9)
   --json       the last line is one JSON object
   --help       this text
@@ -34,7 +35,7 @@ function fail(message: string): never {
 }
 
 const parsed = parseArgs(Deno.args, {
-  string: ["rounds"],
+  string: ["rounds", "only"],
   boolean: ["json", "help"],
   unknown: (argument: string) => fail(`There is no argument ${argument}: see --help`),
 }) as Record<string, unknown>;
@@ -47,17 +48,22 @@ if (!Number.isInteger(rounds) || rounds < 3 || rounds > 1000) {
   fail("--rounds is a number from 3 to 1000");
 }
 
+const only = String(parsed["only"] ?? "");
+const wanted = (name: string): boolean => name.includes(only);
+/** Rounds that do not count. */
+const WARM = 10;
+
 const driver = new Worker(new URL("./bench_workers/driver_worker.ts", import.meta.url), {
   type: "module",
 });
 
-/** Has our own threads do it. */
-function ours(work: Work): Promise<Measured> {
+/** Has the driver's thread do something. */
+function order(what: Order): Promise<Measured> {
   return new Promise((resolve, reject) => {
-    driver.onmessage = ({ data }: MessageEvent<Measured | { error: string }>) =>
-      "error" in data ? reject(new Error(data.error)) : resolve(data);
+    driver.onmessage = ({ data }: MessageEvent<{ measured: Measured } | { error: string }>) =>
+      "error" in data ? reject(new Error(data.error)) : resolve(data.measured);
     driver.onerror = (event) => reject(new Error(event.message));
-    driver.postMessage(work);
+    driver.postMessage(what);
   });
 }
 
@@ -66,67 +72,97 @@ const library = compiled === null ? null : Deno.dlopen(compiled.library, {
   threads_run: { parameters: ["u32", "u32", "f64", "buffer"], result: "f64", nonblocking: true },
 });
 
-/** Has C threads do it. */
-async function native({ requests, depth, spin }: Work): Promise<Measured> {
-  const told = new Float64Array(1);
-  const nanoseconds = await library!.symbols.threads_run(requests, depth, spin ? -1 : 50_000, told);
-  if (nanoseconds < 0) throw new Error("The C threads lost a request");
-  return { nanoseconds, notifications: told[0]! };
+/** One of two who do the same. */
+interface Party {
+  readonly name: string;
+  run(requests: number): Promise<Measured>;
 }
 
-const one = { queues: 1, workers: 1 };
-const SPIN: Work = { requests: 2_000, depth: 1, spin: true, ...one };
-const SLEEP: Work = { requests: 500, depth: 1, spin: false, ...one };
-const LOAD: Work = { requests: 20_000, depth: 64, spin: false, ...one };
+let opened = 0;
+
+/** Threads of our own, which stay for all rounds. */
+async function ours(name: string, setup: Setup): Promise<Party> {
+  const id = `${opened++}`;
+  await order({ open: id, setup });
+  return { name, run: (requests) => order({ run: id, requests }) };
+}
+
+/** C threads. */
+function native({ depth, spin }: Setup): Party | null {
+  if (library === null) return null;
+  return {
+    name: "C threads",
+    run: async (requests) => {
+      const told = new Float64Array(1);
+      const nanoseconds = await library.symbols.threads_run(requests, depth, 1000 * spin, told);
+      if (nanoseconds < 0) throw new Error("The C threads lost a request");
+      return { nanoseconds, notifications: told[0]! };
+    },
+  };
+}
+
+const SPIN: Setup = { depth: 1, spin: 20_000, queues: 1, workers: 1 };
+const SLEEP: Setup = { ...SPIN, spin: 0 };
+const LOAD: Setup = { ...SPIN, depth: 64, spin: 50 };
+const FOUR: Setup = { ...LOAD, depth: 16, queues: 4 };
 
 /** What a case is measured against, and how much of it it may take. */
 const CASES: readonly {
   readonly name: string;
-  readonly work: Work;
-  readonly against: (() => Promise<Measured>) | null;
-  readonly other: string;
+  readonly requests: number;
+  readonly setup: Setup;
+  /** Against this setup of ours; against C unless given. */
+  readonly against?: Setup;
   readonly most: number;
 }[] = [
-  ...([
-    ["round trip, both sides spinning", SPIN, 1],
-    ["round trip, both sides sleeping", SLEEP, 1.3],
-    ["64 in flight, event index", LOAD, 2],
-  ] as const).map(([name, work, most]) => ({
-    name,
-    work,
-    against: library === null ? null : () => native(work),
-    other: "C threads",
-    most,
-  })),
+  { name: "round trip, both sides spinning", requests: 10_000, setup: SPIN, most: 1 },
+  { name: "round trip, both sides sleeping", requests: 1_000, setup: SLEEP, most: 1.3 },
+  { name: "64 in flight, event index", requests: 20_000, setup: LOAD, most: 2 },
+  { name: "4 queues, 1 worker", requests: 20_000, setup: FOUR, against: LOAD, most: 1 },
+  {
+    name: "4 queues, a worker each",
+    requests: 20_000,
+    setup: { ...FOUR, workers: 4 },
+    against: LOAD,
+    most: 1,
+  },
 ];
 
 const results = [];
-for (const { name, work, against, other, most } of CASES) {
-  await ours(work);
-  await against?.();
+for (const { name, requests, setup, against, most } of CASES.filter((each) => wanted(each.name))) {
+  const we = await ours("ours", setup);
+  const they = against === undefined ? native(setup) : await ours("1 queue", against);
+  // What the compilers of our side wait for.
+  for (let i = 0; i < WARM; i++) await we.run(requests);
+  for (let i = 0; i < WARM && against !== undefined; i++) await they!.run(requests);
+  // Threads of ours that have nothing to do look for a while before they sleep, but not while C is measured.
+  const rest = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150));
   const own: number[] = [];
   const theirs: number[] = [];
   const ratios: number[] = [];
   const woken: number[] = [];
   for (let round = 0; round < rounds; round++) {
     // Which comes first alternates, so that a drift of the machine's speed falls on both.
-    const first = round % 2 === 0 ? null : await against?.() ?? null;
-    const mine = await ours(work);
-    const second = first ?? await against?.() ?? null;
-    own.push(mine.nanoseconds / work.requests);
-    woken.push(mine.notifications / work.requests * 1000);
+    await rest();
+    const first = round % 2 === 0 ? null : await they?.run(requests) ?? null;
+    const mine = await we.run(requests);
+    await rest();
+    const second = first ?? await they?.run(requests) ?? null;
+    own.push(mine.nanoseconds / requests);
+    woken.push(mine.notifications / requests * 1000);
     if (second === null) continue;
-    theirs.push(second.nanoseconds / work.requests);
+    theirs.push(second.nanoseconds / requests);
     ratios.push(mine.nanoseconds / second.nanoseconds);
   }
   results.push({
     name,
     nanoseconds: spread(own),
-    other: theirs.length === 0 ? null : { name: other, nanoseconds: spread(theirs) },
+    other: theirs.length === 0 ? null : { name: they!.name, nanoseconds: spread(theirs) },
     ratio: ratios.length === 0 ? null : spread(ratios),
     most,
     notificationsPerThousand: spread(woken),
   });
+  await order({ close: true });
   console.log(`${name}: measured`);
 }
 driver.terminate();

@@ -19,7 +19,7 @@ export async function compile(file: string): Promise<Compiled | null> {
   const source = new URL(file, import.meta.url);
   const cache = new URL("../../.cache/bench/", import.meta.url);
   await Deno.mkdir(cache, { recursive: true });
-  const text = await Deno.readFile(source);
+  const text = new TextEncoder().encode(await withIncluded(source));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", text));
   const name = Array.from(digest.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
   const library = new URL(`${file.replace(/\.c$/, "")}-${name.join("")}.so`, cache);
@@ -36,6 +36,15 @@ export async function compile(file: string): Promise<Compiled | null> {
     await Deno.rename(temporary, library);
   }
   return { library, compiler: compiler.version };
+}
+
+/** A file and what it includes of this folder: what decides whether a library is still that of the source. */
+async function withIncluded(source: URL): Promise<string> {
+  const text = await Deno.readTextFile(source);
+  const included = [...text.matchAll(/^#include "(.+)"$/gm)].map(([, name]) =>
+    withIncluded(new URL(name!, source))
+  );
+  return [text, ...await Promise.all(included)].join("\n");
 }
 
 async function findCompiler(): Promise<{ command: string; version: string } | null> {

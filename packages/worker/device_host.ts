@@ -84,17 +84,13 @@ export class DeviceHost {
     }
   }
 
-  /** Chains that the device was handed so far; 0 if it does not count. */
-  get chains(): number {
-    let sum = 0;
-    for (const { chains } of (this.#device as Partial<Counted>).queueCounters ?? []) sum += chains;
-    return sum;
-  }
-
   /** Nothing is in flight: nobody waits for the event loop. */
   get idle(): boolean {
-    return this.#waiting === null &&
-      this.#queues.every((queue) => queue === null || queue.inFlight === 0);
+    if (this.#waiting !== null) return false;
+    for (const queue of this.#queues) {
+      if (queue !== null && queue.inFlight > 0) return false;
+    }
+    return true;
   }
 
   /** Whether the event loop should turn now, so that messages, timers and sockets get their time. */

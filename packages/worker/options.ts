@@ -19,6 +19,8 @@ export interface WorkerDeviceOptions {
    * known what is to be handled again. Where it cannot be done the device asks for a reset, and the error says why.
    */
   readonly onDeath?: "reset" | "replace";
+  /** Microseconds that `wait` looks again and again before it sleeps; adapts, this at most. 50 unless given. */
+  readonly spin?: number;
   /** Told when a worker dies, and what a device reports that no driver listens to. */
   readonly onError?: (error: Error) => void;
   /** Makes a worker; the platform's `Worker` unless given. */

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import type { Device } from "@virtio/device";
+import { defer, deferring, type Device } from "@virtio/device";
 import { DeviceHost } from "./device_host.ts";
 import { describeError } from "./call.ts";
 import { type FromWorker, listen, type Port, type ToWorker } from "./messages.ts";
+import { Spin } from "./spin.ts";
 import { Bell, Link, Word } from "./words.ts";
 
 export type { Port } from "./messages.ts";
@@ -90,28 +91,21 @@ function leave(host: DeviceHost, link: Link): void {
 /** Looks, serves, spins, sleeps; for as long as the worker lives. */
 async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise<void> {
   const { words } = link;
-  const longest = (options.spin ?? 50) / 1000;
-  let spin = longest;
+  const spin = new Spin(words, Word.wake, options.spin ?? 50);
   for (;;) {
     if (!link.enter()) return leave(host, link);
     const seen = Atomics.load(words, Word.wake);
     host.look();
     // What the device does in microtasks (a batch's used buffers are published in one) belongs to this turn.
-    await null;
-    if (spinWhile(words, seen, spin)) {
-      spin = Math.min(longest, spin * 2);
+    if (options.events !== false || !host.idle) await null;
+    // What is in flight waits for the event loop.
+    if (host.idle && spin.until(seen)) {
       // Under a constant load the event loop must turn all the same.
       if (host.wantsTurn()) await turn();
       continue;
     }
-    spin = Math.max(longest / 64, spin / 2);
     // A busy queue puts off the rest of its chains to a later turn: there would be none while this thread sleeps.
-    if (options.events === false) {
-      for (let done = -1; done !== host.chains;) {
-        done = host.chains;
-        await later();
-      }
-    }
+    while (options.events === false && deferring()) await new Promise<void>(defer);
     Atomics.store(words, Word.workerAsleep, 1);
     if (Atomics.load(words, Word.wake) === seen) {
       if (options.events === false && host.idle) {
@@ -125,28 +119,6 @@ async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise
     Atomics.store(words, Word.workerAsleep, 0);
     if (options.events === false && host.wantsTurn()) await turn();
   }
-}
-
-/** Whether the word changed within so many milliseconds. */
-function spinWhile(words: Int32Array, value: number, milliseconds: number): boolean {
-  const until = performance.now() + milliseconds;
-  do {
-    for (let i = 0; i < 20; i++) {
-      if (Atomics.load(words, Word.wake) !== value) return true;
-    }
-  } while (performance.now() < until);
-  return false;
-}
-
-/** Resolves after what was put off to a later turn, as devices put it off. */
-function later(): Promise<void> {
-  const { setImmediate } = globalThis as unknown as {
-    setImmediate?: (run: () => void) => void;
-  };
-  return new Promise((resolve) => {
-    if (setImmediate === undefined) setTimeout(resolve, 0);
-    else setImmediate(resolve);
-  });
 }
 
 const channel = new MessageChannel();

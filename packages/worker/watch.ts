@@ -1,4 +1,5 @@
 import { defer } from "@virtio/device";
+import { Spin } from "./spin.ts";
 import { type Bell, BellWord } from "./words.ts";
 
 /** Times that something is passed on before the event loop gets its turn. */
@@ -12,10 +13,15 @@ export class Watch {
   #seen = 0;
   #rounds = 0;
   #closed = false;
+  readonly #spin: Spin;
 
-  /** @param look Passes on what there is. @returns Whether there was anything. */
-  constructor(bell: Bell, look: () => boolean) {
+  /**
+   * @param spin Microseconds to look again and again before going to sleep; see `Spin`.
+   * @param look Passes on what there is. @returns Whether there was anything.
+   */
+  constructor(bell: Bell, spin: number, look: () => boolean) {
     this.#words = bell.words;
+    this.#spin = new Spin(bell.words, BellWord.event, spin);
     this.#look = look;
   }
 
@@ -32,6 +38,7 @@ export class Watch {
     const words = this.#words;
     const seen = Atomics.load(words, BellWord.event);
     if (this.poll()) return true;
+    if (this.#spin.until(seen)) return this.poll();
     Atomics.store(words, BellWord.asleep, 1);
     Atomics.wait(words, BellWord.event, seen, milliseconds);
     return this.poll();

@@ -1,6 +1,6 @@
 /**
- * The words of shared memory between a device's worker and the transport's side. All are 32-bit and touched by `Atomics`
- * alone.
+ * The words of shared memory between a device's worker and the transport's side. All are 32-bit and touched by `Atomics`,
+ * but for what only one thread writes, and publishes by one of the others.
  *
  * Each side has one word that the other adds to when there is something to look at, and sleeps on it; what it is, the other
  * words tell. A side that is awake need not be notified: a notification costs a system call. What different threads write lies
@@ -99,7 +99,8 @@ export class Bell {
 
   /** The worker: a queue has used buffers. */
   interrupt(queue: number): void {
-    Atomics.add(this.words, BellWord.interrupts + queue, 1);
+    // One thread writes it, and `ring` publishes it.
+    this.words[BellWord.interrupts + queue]!++;
     this.ring();
   }
 
@@ -107,6 +108,7 @@ export class Bell {
   ring(): void {
     const { words } = this;
     Atomics.add(words, BellWord.event, 1);
+    if (Atomics.load(words, BellWord.asleep) === 0) return;
     if (Atomics.exchange(words, BellWord.asleep, 0) === 1) {
       Atomics.add(words, BellWord.notifications, 1);
       Atomics.notify(words, BellWord.event);
@@ -133,6 +135,7 @@ export class Link {
   /** The worker: takes the lease, or keeps it. @returns Whether it may go on; else it stops its device and calls `leave`. */
   enter(): boolean {
     const { free, held } = LeaseState;
+    if (Atomics.load(this.words, Word.lease) === held) return true;
     const before = Atomics.compareExchange(this.words, Word.lease, free, held);
     return before === free || before === held;
   }
@@ -176,7 +179,8 @@ export class Link {
 
   /** The transport's side: a queue was kicked. */
   kick(queue: number): void {
-    Atomics.add(this.words, Word.kicks + queue, 1);
+    // One thread writes it, and `wakeWorker` publishes it.
+    this.words[Word.kicks + queue]!++;
     this.wakeWorker();
   }
 
@@ -184,6 +188,7 @@ export class Link {
   wakeWorker(): void {
     const { words } = this;
     Atomics.add(words, Word.wake, 1);
+    if (Atomics.load(words, Word.workerAsleep) === 0) return;
     if (Atomics.exchange(words, Word.workerAsleep, 0) === 1) {
       Atomics.add(words, Word.notifications, 1);
       Atomics.notify(words, Word.wake);

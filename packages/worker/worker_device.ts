@@ -54,7 +54,7 @@ export class WorkerDevice implements Device {
       message: (message) => this.#heard(message),
       died: (worker, error) => this.#died(worker, error),
     });
-    this.#watch = new Watch(this.#crew.bell, () => this.#passOn());
+    this.#watch = new Watch(this.#crew.bell, options.spin ?? 50, () => this.#passOn());
     this.#takeovers = new Takeovers(
       this.#crew,
       this.#drains,
