@@ -34,6 +34,12 @@ export class Reactor implements Watcher {
   #wake: EventFd | null = null;
   #changed = true;
   #running = false;
+  #ended: Promise<void> = Promise.resolve();
+
+  /** Resolves when nothing is under way, if nothing is watched any more. */
+  async idle(): Promise<void> {
+    if (this.#watched.size === 0) await this.#ended;
+  }
 
   /** See `Watcher.watch`. */
   watch(
@@ -46,7 +52,7 @@ export class Reactor implements Watcher {
     this.#change();
     if (!this.#running) {
       this.#running = true;
-      this.#run();
+      this.#ended = this.#run();
     }
     return {
       close: () => {
@@ -93,7 +99,7 @@ export class Reactor implements Watcher {
     // Whatever was watched while this ended.
     if (this.#watched.size > 0 && !this.#running) {
       this.#running = true;
-      this.#run();
+      this.#ended = this.#run();
     }
   }
 }

@@ -1,7 +1,7 @@
 /** A front end's half of one connection: requests in order, each with the answer that belongs to it, and the back channel. */
 import { PollEvent, UnixSocket } from "@virtio/linux";
 import * as protocol from "../protocol/mod.ts";
-import { BROKEN, DescriptorWatch, type Watched } from "./watch.ts";
+import { reactor, type Watch } from "../backend/reactor.ts";
 
 const {
   backEndRequests,
@@ -33,6 +33,8 @@ interface Pending {
   readonly reject: (error: Error) => void;
 }
 
+/** Events that a socket ends with. */
+const BROKEN = PollEvent.error | PollEvent.hangUp | PollEvent.invalid;
 /** Requests of the back end that are seen to in one turn; the others wait for the next. */
 const REQUESTS_OF_A_TURN = 32;
 
@@ -43,8 +45,9 @@ export class Connection {
   readonly #channel: protocol.Channel;
   readonly #handlers: ConnectionHandlers;
   readonly #timeout: number;
-  readonly #watched: Watched;
-  #back: { readonly channel: protocol.Channel; readonly watched: Watched } | null = null;
+  #watch: Watch;
+  #writing = false;
+  #back: { readonly channel: protocol.Channel; readonly watch: Watch } | null = null;
   readonly #pending: Pending[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
@@ -57,11 +60,7 @@ export class Connection {
     this.#channel = new protocol.Channel(socket);
     this.#timeout = timeout;
     this.#handlers = handlers;
-    this.#watched = DescriptorWatch.shared.add(
-      socket.descriptor,
-      PollEvent.readable,
-      (events) => this.#ready(events),
-    );
+    this.#watch = reactor().watch(socket.descriptor, (events) => this.#ready(events));
   }
 
   /** Whether it can be used. */
@@ -172,8 +171,17 @@ export class Connection {
     }, this.#timeout);
   }
 
+  /** Waits for room too, if something waits to be sent. */
   #listen(): void {
-    this.#watched.events = PollEvent.readable | (this.#channel.sending ? PollEvent.writable : 0);
+    const { sending } = this.#channel;
+    if (sending === this.#writing || this.#closed) return;
+    this.#writing = sending;
+    this.#watch.close();
+    this.#watch = reactor().watch(
+      this.#channel.socket.descriptor,
+      (events) => this.#ready(events),
+      PollEvent.readable | (sending ? PollEvent.writable : 0),
+    );
   }
 
   #ready(events: number): void {
@@ -217,11 +225,7 @@ export class Connection {
     const channel = new protocol.Channel(ours);
     this.#back = {
       channel,
-      watched: DescriptorWatch.shared.add(
-        ours.descriptor,
-        PollEvent.readable,
-        (events) => this.#backReady(events),
-      ),
+      watch: reactor().watch(ours.descriptor, (events) => this.#backReady(events)),
     };
     try {
       await this.tell(FrontEndRequest.SET_BACKEND_REQ_FD, undefined, [theirs.descriptor]);
@@ -234,7 +238,6 @@ export class Connection {
   #backReady(events: number): void {
     const back = this.#back!;
     try {
-      if ((events & PollEvent.writable) !== 0) back.channel.flush();
       for (let i = 0; i < REQUESTS_OF_A_TURN && !this.#closed; i++) {
         const message = back.channel.receive();
         if (message === null) break;
@@ -245,7 +248,8 @@ export class Connection {
         }
       }
       if (this.#closed) return;
-      back.watched.events = PollEvent.readable | (back.channel.sending ? PollEvent.writable : 0);
+      // Who asks must read what is answered.
+      if (back.channel.sending) throw new ProtocolError("The back end does not read answers");
       // A back end may close it: it has nothing to say then.
       if (back.channel.ended || (events & BROKEN) !== 0) this.#closeBack();
     } catch (error) {
@@ -267,7 +271,7 @@ export class Connection {
   }
 
   #closeBack(): void {
-    this.#back?.watched.end();
+    this.#back?.watch.close();
     this.#back?.channel.close();
     this.#back = null;
   }
@@ -292,7 +296,7 @@ export class Connection {
   #end(error: Error): void {
     this.#closed = true;
     clearTimeout(this.#timer);
-    this.#watched.end();
+    this.#watch.close();
     this.#channel.close();
     this.#closeBack();
     for (const { reject } of this.#pending.splice(0)) reject(error);

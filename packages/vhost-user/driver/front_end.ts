@@ -28,7 +28,7 @@ import { checkStatus, meet, type Met } from "./meet.ts";
 import type { MemoryTable } from "./memory_table.ts";
 import { type CheckedOptions, checkOptions, countQueues, type FrontEndOptions } from "./options.ts";
 import { type RingOptions, Rings } from "./rings.ts";
-import { DescriptorWatch } from "./watch.ts";
+import { reactor } from "../backend/reactor.ts";
 
 /** Who is told what the device does. */
 export interface FrontEndHandlers {
@@ -487,6 +487,6 @@ export class FrontEnd implements MemoryUser {
     this.#rings.close();
     this.#log?.close();
     this.#log = null;
-    await DescriptorWatch.shared.idle();
+    await reactor().idle();
   }
 }

@@ -6,7 +6,7 @@ import { BackEndError, Connection } from "./connection.ts";
 import { type Agreement, shakeHands } from "./handshake.ts";
 import { MemoryTable } from "./memory_table.ts";
 import type { CheckedOptions } from "./options.ts";
-import { DescriptorWatch } from "./watch.ts";
+import { reactor } from "../backend/reactor.ts";
 
 /** A back end that was met. */
 export interface Met {
@@ -39,7 +39,7 @@ export async function meet(socket: UnixSocket, options: CheckedOptions): Promise
     };
   } catch (error) {
     connection.close();
-    await DescriptorWatch.shared.idle();
+    await reactor().idle();
     throw error;
   }
 }

@@ -5,7 +5,6 @@ import {
   EventFd,
   fixedBytes,
   IoVectors,
-  PollEvent,
   readVectors,
   TransferFlag,
 } from "@virtio/linux";
@@ -18,9 +17,9 @@ import {
   FrontEndRequest as Request,
   VHOST_VRING_F_LOG,
 } from "../protocol/mod.ts";
+import { reactor, type Watch } from "../backend/reactor.ts";
 import type { Connection } from "./connection.ts";
 import { userAddress } from "./memory.ts";
-import { DescriptorWatch, type Watched } from "./watch.ts";
 
 /** Who is told of a ring's events. */
 export interface VringHandlers {
@@ -77,7 +76,7 @@ export class Vring {
   readonly #kick: EventFd;
   readonly #call: EventFd;
   readonly #error: EventFd;
-  readonly #watched: readonly Watched[];
+  readonly #watches: readonly Watch[];
 
   /** @throws {SystemError} If there are too many descriptors. */
   constructor(index: number, handlers: VringHandlers) {
@@ -90,12 +89,11 @@ export class Vring {
       throw error;
     }
     [this.#kick, this.#call, this.#error] = made as [EventFd, EventFd, EventFd];
-    const watch = DescriptorWatch.shared;
-    this.#watched = [
-      watch.add(this.#call.descriptor, PollEvent.readable, () => {
+    this.#watches = [
+      reactor().watch(this.#call.descriptor, () => {
         if (takeCount(this.#call) && this.live) handlers.call(index);
       }),
-      watch.add(this.#error.descriptor, PollEvent.readable, () => {
+      reactor().watch(this.#error.descriptor, () => {
         if (takeCount(this.#error) && this.live) handlers.error(index);
       }),
     ];
@@ -176,7 +174,7 @@ export class Vring {
   close(): void {
     this.live = false;
     this.config = null;
-    for (const watched of this.#watched) watched.end();
+    for (const watch of this.#watches) watch.close();
     for (const event of [this.#kick, this.#call, this.#error]) event.close();
   }
 }
