@@ -2,18 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { BlkDevice } from "@virtio/blk";
 import { MemoryBackend } from "@virtio/blk/memory";
-import {
-  CORE_FEATURES,
-  DeviceState,
-  VIRTIO_F_EVENT_IDX,
-  VIRTIO_F_IN_ORDER,
-  VIRTIO_F_INDIRECT_DESC,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_RING_RESET,
-  VIRTIO_F_SUSPEND,
-  VIRTIO_F_VERSION_1,
-  VIRTIO_STATUS_DEVICE_NEEDS_RESET,
-} from "@virtio/device";
+import { type DeviceState, VIRTIO_F_VERSION_1 } from "@virtio/device";
 import {
   placeQueue,
   type RawDescriptor,
@@ -24,6 +13,15 @@ import {
 import { LaterBackend } from "../../packages/blk/backends/later_testing.ts";
 import { type BlkCase, blkCases, type BlkStep, type RequestCase, SECTORS } from "./blk_cases.ts";
 import { Flights, HIGH, sendDescriptors } from "./chains.ts";
+import {
+  checkHealth,
+  checkMemory,
+  enableQueue,
+  negotiate,
+  quietState,
+  resetDevice,
+  ringFeatures,
+} from "./device_drive.ts";
 import { GuardedMemory, type Target, turns } from "./harness.ts";
 
 const QUEUES = 2;
@@ -67,10 +65,7 @@ class BlkRun {
   constructor(test: BlkCase) {
     this.#test = test;
     this.#flights = [0, 1].map(() => new Flights<Waiting>(test.packed));
-    this.#features = BigInt(test.features & 0xff_ffff) |
-      (test.packed ? VIRTIO_F_RING_PACKED : 0n) | (test.eventIdx ? VIRTIO_F_EVENT_IDX : 0n) |
-      (test.inOrder ? VIRTIO_F_IN_ORDER : 0n) | (test.indirect ? VIRTIO_F_INDIRECT_DESC : 0n) |
-      VIRTIO_F_RING_RESET | VIRTIO_F_SUSPEND;
+    this.#features = BigInt(test.features & 0xff_ffff) | ringFeatures(test);
     for (let i = 0; i < this.#disk.length; i++) this.#disk[i] = (i >> 9) + 1;
     this.#make();
   }
@@ -85,13 +80,7 @@ class BlkRun {
       queueSize: SIZE,
       id: "fuzz",
     });
-    this.#state = new DeviceState(this.#device, {
-      memory: this.#memory,
-      carries: CORE_FEATURES,
-      features: CORE_FEATURES,
-      interrupt: { queue: () => {}, config: () => {} },
-      onError: (error) => this.#errors.push(error),
-    });
+    this.#state = quietState(this.#device, this.#memory, this.#errors);
   }
 
   async run(): Promise<void> {
@@ -108,22 +97,11 @@ class BlkRun {
   }
 
   #checkMemory(): void {
-    const rings = this.#rings.flatMap(({ config }): [number, number][] =>
-      this.#test.packed
-        ? [[config.deviceArea, 4], [config.descriptorArea, 16 * SIZE]]
-        : [[config.deviceArea, 6 + 8 * SIZE]]
-    );
-    this.#guard.checkUnchanged([...this.#ranges, ...rings]);
-    this.#guard.checkGuards();
+    checkMemory(this.#guard, this.#ranges, this.#rings, this.#test.packed);
   }
 
   #checkHealth(): void {
-    const { status } = this.#state;
-    assert(Number.isInteger(status) && status >= 0 && status <= 0xff, `the status is ${status}`);
-    if (this.#valid) {
-      assertEquals(this.#errors, [], "a driver that broke no rule is accused");
-      assert((status & VIRTIO_STATUS_DEVICE_NEEDS_RESET) === 0);
-    }
+    checkHealth(this.#state, this.#valid, this.#errors);
   }
 
   /** Initialises the device with fresh rings. */
@@ -131,16 +109,10 @@ class BlkRun {
     await this.#reset();
     const state = this.#state;
     const offered = state.offered;
-    state.writeStatus(1);
-    state.writeStatus(3);
     let accepted = (this.#features & offered) | VIRTIO_F_VERSION_1;
     // Not accepted without what they need (5.2.3.1, 2.2.1).
     if ((accepted & (1n << 9n)) === 0n) accepted &= ~(1n << 11n);
-    for (let word = 0; word < 4; word++) {
-      state.writeDriverFeatures(word, Number((accepted >> BigInt(32 * word)) & 0xffff_ffffn));
-    }
-    state.writeStatus(11);
-    assertEquals(state.status, 11, "features that were offered are agreed on");
+    negotiate(state, accepted);
     const format = this.#test.packed ? "packed" : "split";
     this.#rings = [];
     for (let queue = 0; queue < QUEUES; queue++) {
@@ -158,24 +130,13 @@ class BlkRun {
   #modelled = true;
 
   #enable(queue: number): void {
-    const setup = this.#state.queues[queue]!;
-    const { config } = this.#rings[queue]!;
-    setup.setSize(config.size);
-    const areas = [config.descriptorArea, config.driverArea, config.deviceArea] as const;
-    for (const area of [0, 1, 2] as const) {
-      setup.writeAddress(area, 0, areas[area]);
-      setup.writeAddress(area, 1, 0);
-    }
-    this.#state.enableQueue(queue);
+    enableQueue(this.#state, queue, this.#rings[queue]!.config);
   }
 
   async #reset(): Promise<void> {
-    this.#state.writeStatus(0);
-    for (let i = 0; i < 60 && this.#state.status !== 0; i++) {
-      if (i === 5) this.#later?.release();
-      await turns(1);
-    }
-    assertEquals(this.#state.status, 0, "a reset ends");
+    await resetDevice(this.#state, 60, (turn) => {
+      if (turn === 5) this.#later?.release();
+    });
     for (const flights of this.#flights) flights.clear();
     this.#rings = [];
     this.#ranges = [];

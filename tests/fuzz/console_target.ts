@@ -1,19 +1,7 @@
 /** Fuzzes a console device, its ports and its control messages, against a driver that mostly keeps the rules. */
 import { assert, assertEquals } from "@std/assert";
-import fc from "fast-check";
-import { type ConsoleBackend, ConsoleDevice } from "@virtio/console";
-import {
-  CORE_FEATURES,
-  DeviceState,
-  VIRTIO_F_EVENT_IDX,
-  VIRTIO_F_IN_ORDER,
-  VIRTIO_F_INDIRECT_DESC,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_RING_RESET,
-  VIRTIO_F_SUSPEND,
-  VIRTIO_F_VERSION_1,
-  VIRTIO_STATUS_DEVICE_NEEDS_RESET,
-} from "@virtio/device";
+import { ConsoleDevice } from "@virtio/console";
+import { type DeviceState, VIRTIO_F_VERSION_1 } from "@virtio/device";
 import { controlMessage } from "../../packages/console/testing.ts";
 import {
   placeQueue,
@@ -22,208 +10,33 @@ import {
   type RawPackedDriver,
   type RawSplitDriver,
 } from "../../packages/vring/testing/raw_driver.ts";
-import { Flights, HIGH, rarely, sendDescriptors, type Wrong } from "./chains.ts";
+import { Flights, HIGH, sendDescriptors } from "./chains.ts";
+import {
+  type ChainStep,
+  type ConsoleCase,
+  consoleCases,
+  PORTS,
+  QUEUES,
+  type Step,
+} from "./console_cases.ts";
+import { Host, MODULUS, Stream } from "./console_host.ts";
+import {
+  checkHealth,
+  checkMemory,
+  enableQueue,
+  negotiate,
+  quietState,
+  resetDevice,
+  ringFeatures,
+} from "./device_drive.ts";
 import { GuardedMemory, type Target, turns } from "./harness.ts";
 
-const PORTS = 3;
-const QUEUES = 2 * PORTS + 2;
 const SIZE = 16;
 const BUFFERS = 0x8000;
 /** Each chain has a place of its own: bytes, table. */
 const PLACE = 0x400;
 const PLACES = 64;
 const END = BUFFERS + PLACES * PLACE;
-/** Streams count up to here, so that a byte that is missing or there twice is seen; what is beyond are emergency writes. */
-const MODULUS = 251;
-
-/** A chain of the driver. */
-interface ChainStep {
-  readonly do: "chain";
-  readonly queue: number;
-  readonly length: number;
-  /** Lengths of the pieces; the last one takes the rest. */
-  readonly cut: readonly number[];
-  /** Control messages: what they say. */
-  readonly id: number;
-  readonly event: number;
-  readonly value: number;
-  readonly indirect: boolean;
-  readonly kick: boolean;
-  readonly wrong: Wrong | null;
-}
-
-type Step =
-  | ChainStep
-  | { do: "kick" | "reap" | "resetQueue"; queue: number }
-  | { do: "wait" | "start" | "reset" | "suspend" | "resume" | "move" }
-  | { do: "status" | "features"; value: number }
-  | { do: "config"; at: number; value: number }
-  | { do: "input"; port: number; length: number }
-  | { do: "allow"; port: number; length: number }
-  | { do: "open" | "close" | "add" | "remove"; port: number }
-  | { do: "resize"; port: number; length: number };
-
-/** A case. */
-interface ConsoleCase {
-  readonly packed: boolean;
-  readonly eventIdx: boolean;
-  readonly inOrder: boolean;
-  readonly indirect: boolean;
-  readonly multiport: boolean;
-  /** Whether the driver begins as drivers do, and answers what it is told of ports. */
-  readonly polite: boolean;
-  readonly steps: readonly Step[];
-}
-
-const chain: fc.Arbitrary<Step> = fc.record({
-  do: fc.constant("chain" as const),
-  queue: fc.oneof(
-    { weight: 3, arbitrary: fc.nat(QUEUES - 1) },
-    { weight: 4, arbitrary: fc.constantFrom(2, 3) },
-    { weight: 2, arbitrary: fc.constantFrom(0, 1) },
-  ),
-  length: fc.oneof(fc.integer({ min: 1, max: 16 }), fc.integer({ min: 8, max: 500 })),
-  cut: fc.array(fc.nat(40), { maxLength: 4 }),
-  id: fc.oneof({ weight: 9, arbitrary: fc.nat(PORTS) }, {
-    weight: 1,
-    arbitrary: fc.constantFrom(0x8000_0000, 0xffff_ffff),
-  }),
-  event: fc.oneof({ weight: 9, arbitrary: fc.constantFrom(0, 3, 3, 6, 6) }, {
-    weight: 1,
-    arbitrary: fc.constantFrom(1, 2, 4, 5, 7, 8, 0xffff),
-  }),
-  value: fc.oneof({ weight: 9, arbitrary: fc.constant(1) }, {
-    weight: 2,
-    arbitrary: fc.constantFrom(0, 2, 0xffff),
-  }),
-  indirect: fc.boolean(),
-  kick: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, {
-    weight: 1,
-    arbitrary: fc.constant(false),
-  }),
-  wrong: rarely(60),
-});
-
-const port = fc.nat(PORTS - 1);
-const length = fc.nat(300);
-const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 16, arbitrary: chain },
-  {
-    weight: 4,
-    arbitrary: fc.record({
-      do: fc.constantFrom("kick" as const, "reap" as const),
-      queue: fc.nat(QUEUES),
-    }),
-  },
-  {
-    weight: 6,
-    arbitrary: fc.record({
-      do: fc.constantFrom("input" as const, "allow" as const),
-      port,
-      length,
-    }),
-  },
-  {
-    weight: 2,
-    arbitrary: fc.record({
-      do: fc.constantFrom(
-        "open" as const,
-        "close" as const,
-        "add" as const,
-        "remove" as const,
-      ),
-      port,
-    }),
-  },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant("resize" as const), port, length }) },
-  { weight: 2, arbitrary: fc.constant({ do: "wait" as const }) },
-  {
-    weight: 1,
-    arbitrary: fc.record({
-      do: fc.constantFrom(
-        "start" as const,
-        "reset" as const,
-        "suspend" as const,
-        "resume" as const,
-        "move" as const,
-      ),
-    }),
-  },
-  {
-    weight: 1,
-    arbitrary: fc.oneof(
-      fc.record({ do: fc.constant("resetQueue" as const), queue: fc.nat(QUEUES) }),
-      fc.record({
-        do: fc.constantFrom("status" as const, "features" as const),
-        value: fc.nat(0x1ff),
-      }),
-    ),
-  },
-  {
-    weight: 2,
-    arbitrary: fc.record({
-      do: fc.constant("config" as const),
-      at: fc.oneof(fc.constant(8), fc.nat(20)),
-      value: fc.nat(2),
-    }),
-  },
-);
-
-const cases: fc.Arbitrary<ConsoleCase> = fc.record({
-  packed: fc.boolean(),
-  eventIdx: fc.boolean(),
-  inOrder: fc.boolean(),
-  indirect: fc.boolean(),
-  multiport: fc.oneof({ weight: 5, arbitrary: fc.constant(true) }, {
-    weight: 1,
-    arbitrary: fc.constant(false),
-  }),
-  polite: fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, {
-    weight: 1,
-    arbitrary: fc.constant(false),
-  }),
-  steps: fc.array(step, { maxLength: 80, size: "max" }),
-});
-
-/** A stream of numbered bytes, as its receiver sees it. */
-class Stream {
-  /** The number of the next byte that is sent. */
-  sent = 0;
-  #expected: number | null = null;
-
-  /** Some may have been dropped. */
-  lose(): void {
-    this.#expected = null;
-  }
-
-  check(byte: number, what: string): void {
-    if (byte >= MODULUS) return;
-    if (this.#expected !== null) assertEquals(byte, this.#expected, what);
-    this.#expected = (byte + 1) % MODULUS;
-  }
-}
-
-/** A back end that checks what it is given. */
-class Host implements ConsoleBackend {
-  room = 200;
-  readonly #stream: Stream;
-  readonly #valid: () => boolean;
-
-  constructor(stream: Stream, valid: () => boolean) {
-    this.#stream = stream;
-    this.#valid = valid;
-  }
-
-  write(bytes: Uint8Array, offset: number, length: number): number {
-    assert(length > 0);
-    const count = Math.min(length, this.room);
-    this.room -= count;
-    for (let i = 0; i < count; i++) {
-      if (this.#valid()) this.#stream.check(bytes[offset + i]!, "output in its order");
-    }
-    return count;
-  }
-}
 
 /** A chain that the driver waits for. */
 interface Waiting {
@@ -257,9 +70,7 @@ class ConsoleRun {
   constructor(test: ConsoleCase) {
     this.#test = test;
     this.#flights = Array.from({ length: QUEUES }, () => new Flights<Waiting>(test.packed));
-    this.#features = (test.multiport ? 7n : 5n) | VIRTIO_F_RING_RESET | VIRTIO_F_SUSPEND |
-      (test.packed ? VIRTIO_F_RING_PACKED : 0n) | (test.eventIdx ? VIRTIO_F_EVENT_IDX : 0n) |
-      (test.inOrder ? VIRTIO_F_IN_ORDER : 0n) | (test.indirect ? VIRTIO_F_INDIRECT_DESC : 0n);
+    this.#features = (test.multiport ? 7n : 5n) | ringFeatures(test);
     this.#make([0, 1]);
   }
 
@@ -271,13 +82,7 @@ class ConsoleRun {
       onError: (error) => this.#found ??= error,
     });
     for (const id of ports) this.#add(id);
-    this.#state = new DeviceState(this.#device, {
-      memory: this.#memory,
-      carries: CORE_FEATURES,
-      features: CORE_FEATURES,
-      interrupt: { queue: () => {}, config: () => {} },
-      onError: (error) => this.#errors.push(error),
-    });
+    this.#state = quietState(this.#device, this.#memory, this.#errors);
   }
 
   #add(id: number): void {
@@ -306,47 +111,23 @@ class ConsoleRun {
   }
 
   #checkMemory(): void {
-    const rings = this.#rings.flatMap(({ config }): [number, number][] =>
-      this.#test.packed
-        ? [[config.deviceArea, 4], [config.descriptorArea, 16 * SIZE]]
-        : [[config.deviceArea, 6 + 8 * SIZE]]
-    );
-    this.#guard.checkUnchanged([...this.#ranges, ...rings]);
-    this.#guard.checkGuards();
+    checkMemory(this.#guard, this.#ranges, this.#rings, this.#test.packed);
   }
 
   #checkHealth(): void {
     if (this.#found !== null) throw this.#found;
-    const { status } = this.#state;
-    assert(Number.isInteger(status) && status >= 0 && status <= 0xff, `the status is ${status}`);
-    if (!this.#valid) return;
-    assertEquals(this.#errors, [], "a driver that broke no rule is accused");
-    assert((status & VIRTIO_STATUS_DEVICE_NEEDS_RESET) === 0);
+    checkHealth(this.#state, this.#valid, this.#errors);
   }
 
   async #start(): Promise<void> {
     await this.#reset();
     const state = this.#state;
-    state.writeStatus(1);
-    state.writeStatus(3);
-    const accepted = (this.#features & state.offered) | VIRTIO_F_VERSION_1;
-    for (let word = 0; word < 4; word++) {
-      state.writeDriverFeatures(word, Number((accepted >> BigInt(32 * word)) & 0xffff_ffffn));
-    }
-    state.writeStatus(11);
-    assertEquals(state.status, 11, "features that were offered are agreed on");
+    negotiate(state, (this.#features & state.offered) | VIRTIO_F_VERSION_1);
     const format = this.#test.packed ? "packed" : "split";
     for (let queue = 0; queue < QUEUES; queue++) {
       const config = placeQueue(SIZE, 0x100 + 0x800 * queue, format);
       this.#rings.push(rawDriver(this.#memory, config, this.#features));
-      const setup = state.queues[queue]!;
-      setup.setSize(SIZE);
-      const areas = [config.descriptorArea, config.driverArea, config.deviceArea] as const;
-      for (const area of [0, 1, 2] as const) {
-        setup.writeAddress(area, 0, areas[area]);
-        setup.writeAddress(area, 1, 0);
-      }
-      state.enableQueue(queue);
+      enableQueue(state, queue, config);
     }
     state.writeStatus(15);
     if (!this.#test.polite || !this.#test.multiport) return;
@@ -365,9 +146,7 @@ class ConsoleRun {
   }
 
   async #reset(): Promise<void> {
-    this.#state.writeStatus(0);
-    for (let i = 0; i < 20 && this.#state.status !== 0; i++) await turns(1);
-    assertEquals(this.#state.status, 0, "a reset ends");
+    await resetDevice(this.#state);
     for (const flights of this.#flights) flights.clear();
     this.#rings = [];
     this.#ranges = [];
@@ -586,7 +365,7 @@ class ConsoleRun {
 /** The console device. */
 export const consoleTarget: Target<ConsoleCase> = {
   name: "console",
-  cases,
+  cases: consoleCases,
   async run(test) {
     await new ConsoleRun(test).run();
   },

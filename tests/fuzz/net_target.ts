@@ -1,17 +1,6 @@
 /** Fuzzes a network device, from its status register to its cable, against a driver that mostly keeps the rules. */
 import { assert, assertEquals } from "@std/assert";
-import {
-  CORE_FEATURES,
-  DeviceState,
-  VIRTIO_F_EVENT_IDX,
-  VIRTIO_F_IN_ORDER,
-  VIRTIO_F_INDIRECT_DESC,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_RING_RESET,
-  VIRTIO_F_SUSPEND,
-  VIRTIO_F_VERSION_1,
-  VIRTIO_STATUS_DEVICE_NEEDS_RESET,
-} from "@virtio/device";
+import { type DeviceState, VIRTIO_F_VERSION_1 } from "@virtio/device";
 import * as net from "@virtio/net";
 import {
   placeQueue,
@@ -21,7 +10,17 @@ import {
   type RawSplitDriver,
 } from "../../packages/vring/testing/raw_driver.ts";
 import { Flights, HIGH, sendDescriptors } from "./chains.ts";
+import {
+  checkHealth,
+  checkMemory,
+  enableQueue,
+  negotiate,
+  quietState,
+  resetDevice,
+  ringFeatures,
+} from "./device_drive.ts";
 import { GuardedMemory, type Target, turns } from "./harness.ts";
+import { KNOWN, knownFrame, Network, unknown } from "./net_network.ts";
 import {
   type ControlCase,
   type GiveCase,
@@ -41,8 +40,6 @@ const PLACE = 0x600;
 const PLACES = SIZE + 1;
 const QUEUES = 2 * PAIRS + 1;
 const END = BUFFERS + QUEUES * PLACES * PLACE;
-/** EtherType of the frames whose bytes are known; a number follows. */
-const KNOWN = 0x88b5;
 const MAC = [2, 0, 0, 0, 0, 1];
 
 const OFFLOADS = net.VIRTIO_NET_F_CSUM | net.VIRTIO_NET_F_HOST_TSO4 | net.VIRTIO_NET_F_HOST_TSO6 |
@@ -59,30 +56,6 @@ interface Waiting {
   readonly place: number;
   readonly room: number;
   readonly writable: readonly RawDescriptor[];
-}
-
-/** The other end of the cable. */
-class Network implements net.NetBackend {
-  offloads: number = net.Offload.all;
-  peer: net.FrameSink | null = null;
-  /** Whether frames come back. */
-  echoes = false;
-  onFrame: (frame: net.Frame) => void = () => {};
-
-  connect(peer: net.FrameSink | null): void {
-    this.peer = peer;
-  }
-
-  deliver(frame: net.Frame): void {
-    assertEquals(frame.needs & ~this.offloads, 0, "the back end gets only what it takes");
-    assert(frame.length >= 14 && frame.length <= net.MAX_FRAME_SIZE);
-    if (frame.needs !== 0) {
-      assert(frame.csumStart + frame.csumOffset + 2 <= frame.length);
-      assert(frame.headerLength <= frame.length);
-    }
-    this.onFrame(frame);
-    if (this.echoes && this.peer !== null) net.pass(frame, this.peer);
-  }
 }
 
 class NetRun {
@@ -120,9 +93,7 @@ class NetRun {
     this.#features = CONTROL | (test.mq ? net.VIRTIO_NET_F_MQ | net.VIRTIO_NET_F_RSS : 0n) |
       (test.mergeable ? net.VIRTIO_NET_F_MRG_RXBUF : 0n) |
       (test.hashed ? net.VIRTIO_NET_F_HASH_REPORT : 0n) | (test.offloads ? OFFLOADS : 0n) |
-      (test.packed ? VIRTIO_F_RING_PACKED : 0n) | (test.eventIdx ? VIRTIO_F_EVENT_IDX : 0n) |
-      (test.inOrder ? VIRTIO_F_IN_ORDER : 0n) | (test.indirect ? VIRTIO_F_INDIRECT_DESC : 0n) |
-      VIRTIO_F_RING_RESET | VIRTIO_F_SUSPEND | VIRTIO_F_VERSION_1;
+      ringFeatures(test) | VIRTIO_F_VERSION_1;
     this.#make();
   }
 
@@ -146,13 +117,7 @@ class NetRun {
         clear: (run) => void this.#timers.delete(run as () => void),
       },
     });
-    this.#state = new DeviceState(this.#device, {
-      memory: this.#memory,
-      carries: CORE_FEATURES,
-      features: CORE_FEATURES,
-      interrupt: { queue: () => {}, config: () => {} },
-      onError: (error) => this.#errors.push(error),
-    });
+    this.#state = quietState(this.#device, this.#memory, this.#errors);
   }
 
   async run(): Promise<void> {
@@ -167,36 +132,18 @@ class NetRun {
   }
 
   #checkMemory(): void {
-    const rings = this.#rings.flatMap(({ config }): [number, number][] =>
-      this.#test.packed
-        ? [[config.deviceArea, 4], [config.descriptorArea, 16 * SIZE]]
-        : [[config.deviceArea, 6 + 8 * SIZE]]
-    );
-    this.#guard.checkUnchanged([...this.#ranges, ...rings]);
-    this.#guard.checkGuards();
+    checkMemory(this.#guard, this.#ranges, this.#rings, this.#test.packed);
   }
 
   #checkHealth(): void {
-    const { status } = this.#state;
-    assert(Number.isInteger(status) && status >= 0 && status <= 0xff, `the status is ${status}`);
     assert(this.#device.waiting <= PAIRS * 8);
-    if (this.#valid) {
-      assertEquals(this.#errors, [], "a driver that broke no rule is accused");
-      assert((status & VIRTIO_STATUS_DEVICE_NEEDS_RESET) === 0);
-    }
+    checkHealth(this.#state, this.#valid, this.#errors);
   }
 
   async #start(): Promise<void> {
     await this.#reset();
     const state = this.#state;
-    state.writeStatus(1);
-    state.writeStatus(3);
-    for (let word = 0; word < 4; word++) {
-      const wanted = Number((this.#features >> BigInt(32 * word)) & 0xffff_ffffn);
-      state.writeDriverFeatures(word, wanted);
-    }
-    state.writeStatus(11);
-    assertEquals(state.status, 11, "features that were offered are agreed on");
+    negotiate(state, this.#features);
     const format = this.#test.packed ? "packed" : "split";
     for (let queue = 0; queue < this.#queues; queue++) {
       const config = placeQueue(SIZE, 0x100 + RINGS * queue, format);
@@ -208,21 +155,11 @@ class NetRun {
   }
 
   #enable(queue: number): void {
-    const setup = this.#state.queues[queue]!;
-    const { config } = this.#rings[queue]!;
-    setup.setSize(config.size);
-    const areas = [config.descriptorArea, config.driverArea, config.deviceArea] as const;
-    for (const area of [0, 1, 2] as const) {
-      setup.writeAddress(area, 0, areas[area]);
-      setup.writeAddress(area, 1, 0);
-    }
-    this.#state.enableQueue(queue);
+    enableQueue(this.#state, queue, this.#rings[queue]!.config);
   }
 
   async #reset(): Promise<void> {
-    this.#state.writeStatus(0);
-    for (let i = 0; i < 20 && this.#state.status !== 0; i++) await turns(1);
-    assertEquals(this.#state.status, 0, "a reset ends");
+    await resetDevice(this.#state);
     assertEquals(this.#timers.size, 0, "no timer is left");
     for (const flights of this.#flights) flights.clear();
     this.#rings = [];
@@ -556,26 +493,6 @@ class NetRun {
     this.#guard.checkGuards();
     this.#state.writeStatus(0);
   }
-}
-
-/** A frame with a number in it. */
-function knownFrame(number: number, length: number, to: readonly number[]): Uint8Array {
-  const bytes = Uint8Array.from({ length }, (_, i) => (number * 31 + i * 7) & 0xff);
-  const head = [...to, 2, 0, 0, 0, 0, 5, KNOWN >> 8, KNOWN & 0xff];
-  head.push(0, number >> 16, (number >> 8) & 0xff, number & 0xff);
-  bytes.set(head.slice(0, length));
-  return bytes;
-}
-
-/** Makes it one whose bytes may become others: of TCP over IPv4, if that fits. */
-function unknown(bytes: Uint8Array): void {
-  if (bytes.length < 54) {
-    bytes.fill(0, 12, 14);
-    return;
-  }
-  bytes.set([8, 0, 0x45, 0, (bytes.length - 14) >> 8, (bytes.length - 14) & 0xff], 12);
-  bytes.set([0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2], 20);
-  bytes[46] = 0x50;
 }
 
 /** The target. */
