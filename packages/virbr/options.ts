@@ -98,7 +98,10 @@ export interface VirbrOptions {
   readonly store?: LeaseStore;
   /** Milliseconds, never backwards; the host's clock unless given. */
   readonly clock?: Clock;
-  /** Told what a part of the network threw, and what the store refused. Unless given such an error is thrown on. */
+  /**
+   * Told what the store refused, and what a device or a handler threw. Unless given, what was thrown is thrown on to whoever
+   * sent the frame.
+   */
   readonly onError?: (error: unknown) => void;
   /** Told what happens. */
   readonly onEvent?: (event: VirbrEvent) => void;

@@ -454,8 +454,6 @@ export class Virbr {
   }
 
   #report(error: unknown): void {
-    const { onError } = this.#options;
-    if (onError === undefined) throw error;
-    onError(error);
+    this.#options.onError?.(error);
   }
 }

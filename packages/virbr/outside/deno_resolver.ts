@@ -1,5 +1,6 @@
 /** Resolvers of the outside, asked with the host's sockets. Needs Deno. */
 import { createSocket } from "node:dgram";
+import { parseAddress, sameAddress } from "../ip/address.ts";
 import type { DnsUpstream, Resolver } from "../dns/upstream.ts";
 
 /** Where the host says whom it asks. */
@@ -71,11 +72,17 @@ function exchangeUdp(
     socket.on("error", (error) => done(() => reject(error)));
     socket.on("message", (answer, from) => {
       // Only who was asked has anything to say.
-      if (from.port !== port || !accept(answer)) return;
+      if (from.port !== port || !isSame(from.address, address) || !accept(answer)) return;
       done(() => resolve(new Uint8Array(answer)));
     });
     socket.send(message, port, address);
   });
+}
+
+/** Whether two texts mean one address. */
+function isSame(one: string, other: string): boolean {
+  const [first, second] = [parseAddress(one), parseAddress(other)];
+  return first !== null && second !== null && sameAddress(first, second);
 }
 
 async function exchangeTcp(
