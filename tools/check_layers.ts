@@ -22,7 +22,7 @@ const ALLOWED: Record<string, readonly string[]> = {
 
 /** Files of packages that may touch `Deno`: back ends that are files, sockets or terminals of the operating system. */
 const DENO_FILES =
-  /^packages\/(linux\/[a-z0-9_]+|vhost-user\/([a-z]+\/)*[a-z0-9_]+|v86\/shared_memory|blk\/backends\/(file|linux|nbd)|console\/backends\/(file|unix|terminal)|net\/backends\/(stream|tap|pcapng))(_[a-z]+)?\.ts$/;
+  /^packages\/(linux\/[a-z0-9_]+|vhost-user\/([a-z]+\/)*[a-z0-9_]+|v86\/shared_memory|blk\/backends\/(file|linux|nbd)|console\/backends\/(file|unix|terminal)|net\/backends\/(stream|tap|pcapng)|virbr\/outside\/deno)(_[a-z]+)?\.ts$/;
 
 async function* sources(folder: string): AsyncGenerator<string> {
   for await (const entry of Deno.readDir(folder)) {

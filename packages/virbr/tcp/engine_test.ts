@@ -356,7 +356,7 @@ Deno.test("large frames leave unsegmented where they may, and one acknowledgemen
   const { near, far } = wire.pair();
   let frames = 0;
   let answers = 0;
-  wire.filter = (bytes, fromNear) => {
+  wire.filter = (_bytes, fromNear) => {
     if (fromNear) frames++;
     else answers++;
     return true;
