@@ -2,8 +2,8 @@
  * Para-virtualisation against full emulation: `deno task bench:guest`. One Linux in v86 with v86's own IDE disk and with
  * virtio disks of this project, measured in alternation, and the host's own direct I/O beside them.
  */
-import { parseArgs } from "@std/cli/parse-args";
 import { FetchError } from "../examples/guest/fetch.ts";
+import { benchArguments, pictureFile, progress, root, writePicture } from "./bench_arguments.ts";
 import { benchGuest } from "./bench_guest/measure.ts";
 import { benchPicture, benchTable } from "./bench_guest/report.ts";
 
@@ -17,34 +17,16 @@ Usage: deno task bench:guest [options]
   --help       this text
 `;
 
-const root = new URL("..", import.meta.url).pathname;
-
-const parsed = parseArgs(Deno.args, {
-  string: ["rounds", "svg"],
-  boolean: ["json", "help"],
+const wanted = benchArguments({
+  name: "bench:guest",
+  help: HELP,
+  rounds: 25,
+  leastRounds: 1,
+  strings: ["svg"],
   negatable: ["svg"],
-  unknown: (argument: string) => fail(`There is no argument ${argument}: see --help`),
-}) as Record<string, unknown>;
-
-function fail(message: string): never {
-  console.error(message);
-  Deno.exit(2);
-}
-
-if (parsed["help"] === true) {
-  console.log(HELP);
-  Deno.exit(0);
-}
-const rounds = Number(parsed["rounds"] ?? 25);
-if (!Number.isInteger(rounds) || rounds < 1 || rounds > 1000) {
-  fail("--rounds is a number from 1 to 1000");
-}
-const svg = parsed["svg"] === false ? null : String(parsed["svg"] ?? `${root}docs/guest.svg`);
-
-const terminal = Deno.stderr.isTerminal();
-function progress(line: string): void {
-  if (terminal) Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
-}
+});
+const { rounds } = wanted;
+const svg = pictureFile(wanted, "docs/guest.svg");
 
 try {
   const bench = await benchGuest({
@@ -57,13 +39,9 @@ try {
   });
   progress("");
   console.log(benchTable(bench));
-  if (svg !== null) {
-    await Deno.mkdir(svg.replace(/[^/]*$/, "") || ".", { recursive: true });
-    await Deno.writeTextFile(svg, benchPicture(bench));
-    console.log(`\nThe picture is in ${svg.startsWith(root) ? svg.slice(root.length) : svg}`);
-  }
-  if (parsed["json"] === true) console.log(JSON.stringify(bench));
+  if (svg !== null) await writePicture(svg, benchPicture(bench));
+  if (wanted.json) console.log(JSON.stringify(bench));
 } catch (error) {
   if (!(error instanceof FetchError)) throw error;
-  fail(`There is no guest here: ${error.message}`);
+  wanted.fail(`There is no guest here: ${error.message}`);
 }

@@ -2,7 +2,7 @@
  * Our rings against their peers: `deno task bench:peers`. The same work by our queues, by a C reference (where there is a C
  * compiler) and by v86's own queue, in alternating blocks of one process.
  */
-import { parseArgs } from "@std/cli/parse-args";
+import { benchArguments, root } from "./bench_arguments.ts";
 import { drawPicture } from "./svg.ts";
 import {
   CASES,
@@ -25,34 +25,22 @@ Usage: deno task bench:peers [options]
   --help       this text
 `;
 
-const root = new URL("..", import.meta.url).pathname;
-
-function fail(message: string): never {
-  console.error(`bench:peers: ${message}`);
-  Deno.exit(2);
-}
-
-const parsed = parseArgs(Deno.args, {
-  string: ["rounds", "case"],
-  boolean: ["json", "help", "svg", "flat"],
+const wanted = benchArguments({
+  name: "bench:peers",
+  help: HELP,
+  rounds: 15,
+  leastRounds: 3,
+  strings: ["case"],
+  booleans: ["svg", "flat"],
   negatable: ["svg", "flat"],
-  default: { svg: true, flat: true },
-  unknown: (argument: string) => fail(`There is no argument ${argument}: see --help`),
-}) as Record<string, unknown>;
-
-if (parsed["help"] === true) {
-  console.log(HELP);
-  Deno.exit(0);
-}
-const rounds = Number(parsed["rounds"] ?? 15);
-if (!Number.isInteger(rounds) || rounds < 3 || rounds > 1000) {
-  fail("--rounds is a number from 3 to 1000");
-}
+  on: ["svg", "flat"],
+});
+const { rounds, all } = wanted;
 
 // One case, for the process that measures all of them.
-const one = parsed["case"] as PeerCase | undefined;
+const one = all["case"] as PeerCase | undefined;
 if (one !== undefined) {
-  if (!CASES.includes(one)) fail(`--case is one of ${CASES.join(", ")}`);
+  if (!CASES.includes(one)) wanted.fail(`--case is one of ${CASES.join(", ")}`);
   console.log(JSON.stringify(await measureCase(one, rounds)));
   Deno.exit(0);
 }
@@ -60,13 +48,13 @@ if (one !== undefined) {
 const result: PeerResult = await measurePeers(rounds, (line) => console.log(line));
 console.log();
 console.log(peersTable(result));
-if (parsed["svg"] === true) {
+if (all["svg"] === true) {
   await Deno.mkdir(`${root}docs`, { recursive: true });
   await Deno.writeTextFile(`${root}docs/peers.svg`, drawPicture(peersPicture(result)));
 }
-const flat = parsed["flat"] === true ? measureFlatness(rounds, (line) => console.log(line)) : null;
-if (flat !== null && parsed["svg"] === true) {
+const flat = all["flat"] === true ? measureFlatness(rounds, (line) => console.log(line)) : null;
+if (flat !== null && all["svg"] === true) {
   await Deno.writeTextFile(`${root}docs/flat.svg`, drawPicture(flatPicture(flat)));
 }
-if (parsed["json"] === true) console.log(JSON.stringify({ ...result, flat }));
+if (wanted.json) console.log(JSON.stringify({ ...result, flat }));
 Deno.exit(0);

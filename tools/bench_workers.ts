@@ -2,8 +2,8 @@
  * A driver in one thread, a device in another, main idle: `deno task bench:workers`. The same work by C threads over futexes
  * (where there is a C compiler), in alternating blocks.
  */
-import { parseArgs } from "@std/cli/parse-args";
 import { compile } from "../bench/native/compile.ts";
+import { benchArguments } from "./bench_arguments.ts";
 import type { Measured, Order, Setup } from "./bench_workers/driver_worker.ts";
 
 const HELP = `Measures a device in a worker against C threads that do the same over futexes.
@@ -29,27 +29,17 @@ function spread(values: readonly number[]): Spread {
   return { median: at(0.5), low: at(0.1), high: at(0.9) };
 }
 
-function fail(message: string): never {
-  console.error(`bench:workers: ${message}`);
-  Deno.exit(2);
-}
+const wanted = benchArguments({
+  name: "bench:workers",
+  help: HELP,
+  rounds: 9,
+  leastRounds: 3,
+  strings: ["only"],
+});
+const { rounds } = wanted;
 
-const parsed = parseArgs(Deno.args, {
-  string: ["rounds", "only"],
-  boolean: ["json", "help"],
-  unknown: (argument: string) => fail(`There is no argument ${argument}: see --help`),
-}) as Record<string, unknown>;
-if (parsed["help"] === true) {
-  console.log(HELP);
-  Deno.exit(0);
-}
-const rounds = Number(parsed["rounds"] ?? 9);
-if (!Number.isInteger(rounds) || rounds < 3 || rounds > 1000) {
-  fail("--rounds is a number from 3 to 1000");
-}
-
-const only = String(parsed["only"] ?? "");
-const wanted = (name: string): boolean => name.includes(only);
+const only = String(wanted.all["only"] ?? "");
+const isWanted = (name: string): boolean => name.includes(only);
 /** Rounds that do not count. */
 const WARM = 10;
 
@@ -129,7 +119,9 @@ const CASES: readonly {
 ];
 
 const results = [];
-for (const { name, requests, setup, against, most } of CASES.filter((each) => wanted(each.name))) {
+for (
+  const { name, requests, setup, against, most } of CASES.filter((each) => isWanted(each.name))
+) {
   const we = await ours("ours", setup);
   const they = against === undefined ? native(setup) : await ours("1 queue", against);
   // What the compilers of our side wait for.
@@ -184,7 +176,7 @@ for (const { name, nanoseconds, other, ratio, most, notificationsPerThousand } o
     }${String(most).padStart(9)}${number(notificationsPerThousand.median).padStart(17)}`,
   );
 }
-if (parsed["json"] === true) {
+if (wanted.json) {
   console.log(JSON.stringify({ rounds, compiler: compiled?.compiler ?? null, results }));
 }
 Deno.exit(0);

@@ -15,7 +15,8 @@ export const Jump = {
   greater: 0x8f,
 } as const;
 
-function word(value: number): number[] {
+/** The bytes of a number of 32 bits. */
+export function word(value: number): number[] {
   return [0, 8, 16, 24].map((shift) => value >>> shift & 0xff);
 }
 

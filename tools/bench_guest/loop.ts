@@ -5,6 +5,7 @@
  * between them.
  */
 import { Assembler, BASE, Jump } from "./i386.ts";
+import { beginWorks, endWorks, PATH_SIZE, putPath } from "./works.ts";
 
 /** What the program does at a time. */
 export interface Work {
@@ -24,7 +25,6 @@ export const LOOP_PATH = "/bin/blkloop";
 const BUFFER = BASE + 0x1000;
 const BUFFER_SIZE = 0x10_0000;
 const PARAMETERS = BUFFER + BUFFER_SIZE;
-const PATH_SIZE = 32;
 const FLAGS = PARAMETERS + PATH_SIZE;
 const BLOCK = FLAGS + 4;
 const COUNT = BLOCK + 4;
@@ -36,8 +36,6 @@ const FD = CALL + 4;
 const TIMES = PARAMETERS + 0x100;
 const END = PARAMETERS + 0x1000;
 
-const SYS_EXIT = 1;
-const SYS_READ = 3;
 const SYS_WRITE = 4;
 const SYS_OPEN = 5;
 const SYS_CLOSE = 6;
@@ -50,20 +48,7 @@ const O_LARGEFILE = 0o100000;
 /** The program, as an ELF file. */
 export function loopProgram(): Uint8Array {
   const code = new Assembler();
-  // The buffer's pages are touched first, so that the clock does not run for that.
-  code.raw(0xfc); // cld
-  code.with([0xbf], BUFFER); // mov edi, BUFFER
-  code.with([0xb9], BUFFER_SIZE / 4); // mov ecx
-  code.with([0xb8], 0x5a5a_5a5a); // mov eax
-  code.raw(0xf3, 0xab); // rep stosd
-  code.label("work");
-  // Parameters of a work from standard input, until that ends.
-  code.set(SYS_READ, 0, PARAMETERS, PARAMETERS_SIZE);
-  code.call();
-  code.raw(0x85, 0xc0); // test eax, eax
-  code.jump(Jump.equal, "end");
-  code.raw(0x39, 0xd0); // cmp eax, edx
-  code.jump(Jump.unequal, "fail");
+  beginWorks(code, { at: BUFFER, size: BUFFER_SIZE }, { at: PARAMETERS, size: PARAMETERS_SIZE });
   code.set(SYS_OPEN, PARAMETERS, 0, 0);
   code.with([0x8b, 0x0d], FLAGS); // mov ecx, [FLAGS]
   code.call();
@@ -95,15 +80,7 @@ export function loopProgram(): Uint8Array {
   code.with([0xb8], SYS_CLOSE); // mov eax
   code.call();
   code.go("work");
-  code.label("end");
-  code.with([0xbb], 0); // mov ebx
-  code.label("exit");
-  code.with([0xb8], SYS_EXIT); // mov eax
-  code.call();
-  code.label("fail");
-  code.raw(0xf7, 0xd8, 0x89, 0xc3); // neg eax; mov ebx, eax: the error's number is the status
-  code.raw(0x80, 0xcb, 0x80); // or bl, 0x80: never 0
-  code.go("exit");
+  endWorks(code);
   return code.finish(END);
 }
 
@@ -114,9 +91,7 @@ export function loopProgram(): Uint8Array {
  * @throws {RangeError} If the work is none that the program can do.
  */
 export function loopParameters(path: string, work: Work): Uint8Array {
-  const name = new TextEncoder().encode(path);
   const { block, count, span } = work;
-  if (name.length >= PATH_SIZE) throw new RangeError(`The path ${path} is too long`);
   if (!(block > 0 && block % 512 === 0 && block <= BUFFER_SIZE)) {
     throw new RangeError(`A block has 512 to ${BUFFER_SIZE} bytes, whole sectors: not ${block}`);
   }
@@ -125,7 +100,7 @@ export function loopParameters(path: string, work: Work): Uint8Array {
   }
   const bytes = new Uint8Array(PARAMETERS_SIZE);
   const view = new DataView(bytes.buffer);
-  bytes.set(name);
+  putPath(bytes, path);
   view.setUint32(FLAGS - PARAMETERS, O_RDWR | O_DIRECT | O_LARGEFILE, true);
   view.setUint32(BLOCK - PARAMETERS, block, true);
   view.setUint32(COUNT - PARAMETERS, count, true);

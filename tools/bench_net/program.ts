@@ -3,7 +3,8 @@
  * copy what they send through pipes. Of each work that it is given it opens a socket or a file, looks at the clock, sends and
  * receives so often, looks at the clock again, and writes both times.
  */
-import { Assembler, BASE, Jump } from "../bench_guest/i386.ts";
+import { Assembler, BASE, Jump, word } from "../bench_guest/i386.ts";
+import { beginWorks, endWorks, PATH_SIZE, putPath } from "../bench_guest/works.ts";
 
 /** What the program does at a time. */
 export type Work =
@@ -50,7 +51,6 @@ export const PING_SIZE = 64;
 const BUFFER = BASE + 0x1000;
 const BUFFER_SIZE = 0x1_0000;
 const PARAMETERS = BUFFER + BUFFER_SIZE;
-const PATH_SIZE = 32;
 /** Socket type, 0 for a file; protocol; address; what to do; and how often. */
 const TYPE = PARAMETERS + PATH_SIZE;
 const PROTOCOL = TYPE + 4;
@@ -69,7 +69,6 @@ const END = PARAMETERS + 0x1000;
 
 const Mode = { send: 0, exchange: 1, receive: 2, sendAndEnd: 3 } as const;
 
-const SYS_EXIT = 1;
 const SYS_READ = 3;
 const SYS_WRITE = 4;
 const SYS_OPEN = 5;
@@ -94,7 +93,7 @@ export function netProgram(): Uint8Array {
     fail(Jump.negative);
   };
   const mode = (value: number, to: string): void => {
-    code.raw(0x83, 0x3d, ...address(MODE), value); // cmp dword [MODE], value
+    code.raw(0x83, 0x3d, ...word(MODE), value); // cmp dword [MODE], value
     code.jump(Jump.equal, to);
   };
   const fd = (): void => code.with([0x8b, 0x1d], FD); // mov ebx, [FD]
@@ -105,19 +104,7 @@ export function netProgram(): Uint8Array {
     code.call();
   };
 
-  // The buffer's pages are touched first, so that the clock does not run for that.
-  code.raw(0xfc); // cld
-  code.with([0xbf], BUFFER); // mov edi
-  code.with([0xb9], BUFFER_SIZE / 4); // mov ecx
-  code.with([0xb8], 0x5a5a_5a5a); // mov eax
-  code.raw(0xf3, 0xab); // rep stosd
-  code.label("work");
-  code.set(SYS_READ, 0, PARAMETERS, PARAMETERS_SIZE);
-  code.call();
-  code.raw(0x85, 0xc0); // test eax, eax
-  code.jump(Jump.equal, "end");
-  code.raw(0x39, 0xd0); // cmp eax, edx
-  fail(Jump.unequal);
+  beginWorks(code, { at: BUFFER, size: BUFFER_SIZE }, { at: PARAMETERS, size: PARAMETERS_SIZE });
   for (let at = 0; at < HEAD_SIZE; at += 4) {
     code.with([0xa1], HEAD + at); // mov eax, [HEAD + at]
     code.with([0xa3], BUFFER + at); // mov [BUFFER + at], eax
@@ -169,7 +156,7 @@ export function netProgram(): Uint8Array {
   code.go("next");
   code.label("receive");
   // Bytes in all: [COUNT] * [BLOCK].
-  code.raw(0x0f, 0xaf, 0x2d, ...address(BLOCK)); // imul ebp, [BLOCK]
+  code.raw(0x0f, 0xaf, 0x2d, ...word(BLOCK)); // imul ebp, [BLOCK]
   code.label("more");
   read();
   code.raw(0x85, 0xc0); // test eax, eax
@@ -192,20 +179,8 @@ export function netProgram(): Uint8Array {
   fd();
   code.call();
   code.go("work");
-  code.label("end");
-  code.with([0xbb], 0); // mov ebx
-  code.label("exit");
-  code.with([0xb8], SYS_EXIT);
-  code.call();
-  code.label("fail");
-  code.raw(0xf7, 0xd8, 0x89, 0xc3); // neg eax; mov ebx, eax: the error's number is the status
-  code.raw(0x80, 0xcb, 0x80); // or bl, 0x80: never 0
-  code.go("exit");
+  endWorks(code);
   return code.finish(END);
-}
-
-function address(at: number): number[] {
-  return [0, 8, 16, 24].map((shift) => at >>> shift & 0xff);
 }
 
 const KINDS = {
@@ -231,9 +206,7 @@ export function netParameters(work: Work): Uint8Array {
   const view = new DataView(bytes.buffer);
   const put = (at: number, value: number): void => view.setUint32(at - PARAMETERS, value, true);
   if (work.kind === "write") {
-    const name = new TextEncoder().encode(work.path);
-    if (name.length >= PATH_SIZE) throw new RangeError(`The path ${work.path} is too long`);
-    bytes.set(name);
+    putPath(bytes, work.path);
   } else {
     view.setUint16(ADDRESS - PARAMETERS, AF_INET, true);
     view.setUint16(ADDRESS + 2 - PARAMETERS, port);
