@@ -10,9 +10,9 @@ import { cleanName, type Lease, type StaticLease } from "./dhcp/leases.ts";
 import type { DhcpBoot } from "./dhcp/server.ts";
 import { normalName } from "./dns/names.ts";
 import type { RebindingRule } from "./dns/rebinding.ts";
-import type { DnsUpstream, Resolver } from "./dns/upstream.ts";
 import { isLinkLocal, parseAddress, parseIpv4, sameAddress, Subnet } from "./ip/address.ts";
 import type { AddressWords } from "./ip/packet.ts";
+import type { Outside, OutsidePeer } from "./outside/outside.ts";
 
 /** Where leases are kept over a restart. */
 export interface LeaseStore {
@@ -49,8 +49,13 @@ export type VirbrEvent =
 
 /** Options of a `Virbr`; all have defaults. */
 export interface VirbrOptions {
-  /** The network of the guests; 192.168.122.0/24 unless given. A prefix of 16 to 29 bits. */
+  /**
+   * The network of the guests; 192.168.122.0/24 unless given, or the next one of 192.168.123.0/24 and so on that is none of
+   * the host's own networks. A prefix of 16 to 29 bits.
+   */
   readonly subnet?: string;
+  /** Whether the subnet may be one that the host is in itself; no unless given. */
+  readonly allowClash?: boolean;
   /** The gateway's address in it: router, resolver and DHCP server; the first one unless given. */
   readonly gateway?: string;
   /** The first and the last address that DHCP gives; from the one behind the gateway to the last unless given. */
@@ -79,8 +84,8 @@ export interface VirbrOptions {
   readonly gatewayName?: string;
   /** Whether the gateway resolves names; yes unless given. */
   readonly dns?: boolean;
-  /** Asks resolvers of the outside; without it only names of the network are known. */
-  readonly upstream?: DnsUpstream;
+  /** The way out, such as `denoOutside`; without it nothing but the network itself is reached. */
+  readonly outside?: Outside;
   /** Resolvers to ask, addresses with or without a port (192.0.2.1:5353, [2001:db8::1]:53); the host's unless given. */
   readonly resolvers?: readonly string[];
   /** Which addresses of the host and its networks names of the outside may have; "refuse", none, unless given. */
@@ -110,6 +115,8 @@ export interface VirbrOptions {
 /** Options with everything filled in and checked. */
 export interface VirbrSettings {
   readonly subnet: Subnet;
+  /** The network of the host's that another subnet was chosen for; null if none. */
+  readonly clash: string | null;
   readonly gateway: number;
   readonly from: number;
   readonly to: number;
@@ -125,7 +132,7 @@ export interface VirbrSettings {
   readonly names: ReadonlyMap<string, readonly AddressWords[]>;
   readonly gatewayName: string;
   readonly dns: boolean;
-  readonly resolvers: readonly Resolver[];
+  readonly resolvers: readonly OutsidePeer[];
   readonly rebinding: RebindingRule;
   readonly trusted: readonly string[];
   readonly mtu: number;
@@ -134,7 +141,27 @@ export interface VirbrSettings {
 }
 
 const RULES: readonly RebindingRule[] = ["refuse", "loopback", "allow"];
+/** The third byte of the network that is taken first: that of libvirt's default one. */
+const DEFAULT_THIRD = 122;
 const MODES: readonly VirbrMode[] = ["nat", "isolated", "guests"];
+
+/**
+ * Says with which of the host's own networks the guests' one clashes: what is there, no guest could reach.
+ *
+ * @returns The network, as text; null if there is no clash.
+ */
+export function findClash(subnet: Subnet, outside: Outside | undefined): string | null {
+  for (const text of outside?.networks?.() ?? []) {
+    let network: Subnet;
+    try {
+      network = Subnet.parse(text);
+    } catch {
+      continue;
+    }
+    if (network.overlaps(subnet)) return `${network}`;
+  }
+  return null;
+}
 
 /**
  * Checks options and says what they mean.
@@ -143,7 +170,7 @@ const MODES: readonly VirbrMode[] = ["nat", "isolated", "guests"];
  * @throws {TypeError} If a value is none of its kind.
  */
 export function settle(options: VirbrOptions): VirbrSettings {
-  const subnet = Subnet.parse(options.subnet ?? "192.168.122.0/24");
+  const { subnet, clash } = settleSubnet(options);
   if (subnet.version !== 4 || subnet.prefix < 16 || subnet.prefix > 29) {
     throw new RangeError(
       `subnet must be one of IPv4 with a prefix of 16 to 29 bits: it is ${subnet}`,
@@ -177,6 +204,7 @@ export function settle(options: VirbrOptions): VirbrSettings {
   const domain = settleDomain("domain", options.domain ?? "internal");
   return {
     subnet,
+    clash,
     gateway,
     from,
     to,
@@ -204,6 +232,28 @@ export function settle(options: VirbrOptions): VirbrSettings {
   };
 }
 
+function settleSubnet(options: VirbrOptions): { subnet: Subnet; clash: string | null } {
+  const { outside } = options;
+  if (options.subnet !== undefined) {
+    const subnet = Subnet.parse(options.subnet);
+    const clash = options.allowClash === true ? null : findClash(subnet, outside);
+    if (clash !== null) {
+      throw new RangeError(
+        `subnet ${subnet} clashes with ${clash}, where the host is itself: choose another, or give allowClash`,
+      );
+    }
+    return { subnet, clash: null };
+  }
+  let first: string | null = null;
+  for (let third = DEFAULT_THIRD; third < 256; third++) {
+    const subnet = Subnet.parse(`192.168.${third}.0/24`);
+    const clash = findClash(subnet, outside);
+    if (clash === null) return { subnet, clash: first };
+    first ??= clash;
+  }
+  throw new RangeError(`The host is in ${first} itself: choose a subnet`);
+}
+
 function settleRebinding(rule: RebindingRule): RebindingRule {
   if (!RULES.includes(rule)) {
     throw new RangeError(`rebinding must be one of ${RULES.join(", ")}: it is ${rule}`);
@@ -211,7 +261,7 @@ function settleRebinding(rule: RebindingRule): RebindingRule {
   return rule;
 }
 
-function settleResolver(text: string): Resolver {
+function settleResolver(text: string): OutsidePeer {
   const [, six, four, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
   const address = six ?? four ?? text;
   if (parseAddress(address) === null) {

@@ -7,6 +7,7 @@ import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpServer, type DhcpStats } from "
 import { Forwarder } from "./dns/forwarder.ts";
 import { encodeName } from "./dns/names.ts";
 import { DNS_PORT, DnsServer, type DnsStats } from "./dns/server.ts";
+import { OutsideUpstream } from "./dns/upstream.ts";
 import { Zone } from "./dns/zone.ts";
 import { formatAddress, formatIpv4, ipv4, isIpv4 } from "./ip/address.ts";
 import { Gateway, type GatewayStats } from "./ip/gateway.ts";
@@ -151,6 +152,11 @@ export class Virbr {
   /** The network of IPv4. */
   get subnet(): string {
     return `${this.#settings.subnet}`;
+  }
+
+  /** The network of the host's that the usual subnet clashes with, so that another one was chosen; null if none. */
+  get clash(): string | null {
+    return this.#settings.clash;
   }
 
   /** The network of IPv6; null if there is none. */
@@ -357,11 +363,11 @@ export class Virbr {
   }
 
   #makeForwarder(): Forwarder | null {
-    const { upstream } = this.#options;
+    const { outside } = this.#options;
     const { mode, resolvers, rebinding, trusted } = this.#settings;
-    if (upstream === undefined || mode !== "nat") return null;
+    if (outside === undefined || mode !== "nat") return null;
     return new Forwarder({
-      upstream,
+      upstream: new OutsideUpstream(outside),
       resolvers,
       rebinding,
       trusted,

@@ -1,7 +1,15 @@
 /** A stock Linux, and iPXE, on our network: DHCP, names, pings. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { NetDevice } from "@virtio/net";
-import { type DnsUpstream, Virbr, type VirbrOptions, type VirbrPort } from "@virtio/virbr";
+import {
+  type DatagramOptions,
+  type Outside,
+  OutsideError,
+  type OutsideSocket,
+  Virbr,
+  type VirbrOptions,
+  type VirbrPort,
+} from "@virtio/virbr";
 import type { Guest } from "../../examples/guest/guest.ts";
 import { guestFiles, restoreGuest } from "../../examples/guest/testing.ts";
 import { attach } from "../../examples/shared/seat.ts";
@@ -51,25 +59,36 @@ async function lease(guest: Guest, name: string, more = ""): Promise<void> {
   );
 }
 
-/** A resolver of the outside with one name. */
-class OneName implements DnsUpstream {
+/** An outside with nothing but a resolver, which knows one name. */
+class OneName implements Outside {
   asked = 0;
 
-  resolvers() {
-    return [{ address: "192.0.2.53", port: 53 }];
+  connect(): Promise<never> {
+    return Promise.reject(new OutsideError("refused", "There is nobody"));
   }
 
-  exchange(_to: unknown, message: Uint8Array): Promise<Uint8Array> {
-    this.asked++;
-    const type = message[message.length - 3];
-    const answer = new Uint8Array(message.length + (type === 1 ? 16 : 0));
-    answer.set(message);
-    answer[2]! |= 0x80;
-    if (type === 1) {
-      answer[7] = 1;
-      answer.set([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7], message.length);
-    }
-    return Promise.resolve(answer);
+  resolvers(): Promise<string[]> {
+    return Promise.resolve(["192.0.2.53"]);
+  }
+
+  datagrams({ receive }: DatagramOptions): Promise<OutsideSocket> {
+    return Promise.resolve({
+      address: "192.0.2.1",
+      port: 40_000,
+      send: (message, address, port) => {
+        this.asked++;
+        const isA = message[message.length - 3] === 1;
+        const answer = new Uint8Array(message.length + (isA ? 16 : 0));
+        answer.set(message);
+        answer[2]! |= 0x80;
+        if (isA) {
+          answer[7] = 1;
+          answer.set([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7], message.length);
+        }
+        receive(answer, { address, port });
+      },
+      close: () => {},
+    });
   }
 }
 
@@ -87,8 +106,8 @@ Deno.test({
     "Linux gets an address, pings the gateway, and resolves names of the network and the outside",
   ignore,
   fn: async () => {
-    const upstream = new OneName();
-    await withNet({ upstream }, async (net) => {
+    const outside = new OneName();
+    await withNet({ outside }, async (net) => {
       const { guest, port, errors } = await boot(net, "52:54:00:00:00:01", "first");
       try {
         await lease(guest, "alpha");
@@ -132,7 +151,7 @@ Deno.test({
         }
         const { output: unknown } = await guest.run("nslookup nobody.internal 192.168.122.1");
         assertMatch(unknown, /NXDOMAIN/);
-        assert(upstream.asked >= 1);
+        assert(outside.asked >= 1);
         const { gateway, dns } = net.stats;
         assertEquals([gateway.malformed, gateway.checksum, dns.malformed], [0, 0, 0]);
         assertEquals(port.stats.drops.spoofed + port.stats.drops.malformed, 0);

@@ -1,7 +1,8 @@
 import type { Guest } from "../ip/packet.ts";
 import { isRebinding, type RebindingRule } from "./rebinding.ts";
 import type { DnsStats } from "./server.ts";
-import type { DnsUpstream, Resolver } from "./upstream.ts";
+import type { OutsidePeer } from "../outside/outside.ts";
+import type { DnsUpstream } from "./upstream.ts";
 import { DnsFlag, walk, type Walked } from "./walk.ts";
 
 /** Records of an answer at most. */
@@ -23,7 +24,7 @@ const REFUSED = 5;
 export interface ForwarderOptions {
   readonly upstream: DnsUpstream;
   /** Whom to ask; the host's resolvers if there are none. */
-  readonly resolvers: readonly Resolver[];
+  readonly resolvers: readonly OutsidePeer[];
   readonly rebinding: RebindingRule;
   /** Domains whose names may lead anywhere. */
   readonly trusted: readonly string[];
@@ -46,7 +47,7 @@ export class Forwarder {
   readonly #options: ForwarderOptions;
   readonly #pending: Map<Guest, number> = new Map();
   #count = 0;
-  #known: readonly Resolver[] | null = null;
+  #known: readonly OutsidePeer[] | null = null;
   #knownSince = -Infinity;
   readonly #closing: AbortController = new AbortController();
 
@@ -142,7 +143,7 @@ export class Forwarder {
     return null;
   }
 
-  async #resolvers(): Promise<readonly Resolver[]> {
+  async #resolvers(): Promise<readonly OutsidePeer[]> {
     const { resolvers, upstream } = this.#options;
     if (resolvers.length > 0) return resolvers;
     const now = performance.now();

