@@ -1,8 +1,8 @@
 /** The example's disk: its device in this thread, or in workers. */
 import { BlkDevice, BlkStats } from "@virtio/blk";
 import type { Device } from "@virtio/device";
-import { WorkerDevice } from "@virtio/worker";
 import type { BlkWorkerData, BlkWorkerReport } from "../shared/workers/blk_worker.ts";
+import { inWorker } from "../shared/workers/place.ts";
 import type { Counted } from "./figures.ts";
 import type { Image } from "./image.ts";
 import type { Options } from "./options.ts";
@@ -27,17 +27,11 @@ export async function openDisk(options: Options, image: Image): Promise<Disk> {
     return { device, local: device, counted: () => device, [Symbol.dispose]: () => {} };
   }
   const data: BlkWorkerData = { path: await Deno.realPath(image.path), id: ID, queues, readonly };
-  const device = new WorkerDevice(new URL("../shared/workers/blk_worker.ts", import.meta.url), {
+  const device = await inWorker(new URL("../shared/workers/blk_worker.ts", import.meta.url), {
     data,
     workers: options.in === "worker-per-queue" ? queues : 1,
     onDeath: "replace",
   });
-  try {
-    await device.ready;
-  } catch (error) {
-    device.close();
-    throw error;
-  }
   return {
     device,
     local: null,

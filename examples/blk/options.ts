@@ -3,8 +3,6 @@ import { Arguments, COMMON_HELP, type CommonOptions, UsageError } from "../share
 
 /** What the user asked for. */
 export interface Options extends CommonOptions {
-  /** Where the device runs. */
-  readonly in: "process" | "worker" | "worker-per-queue";
   readonly queues: number;
   readonly image: string | null;
   readonly format: boolean;
@@ -27,9 +25,6 @@ Usage: deno task example:blk [options]
 
 ${COMMON_HELP.first}
   --queues N              number of virtqueues, 1 to 16 (default 1)
-  --in PLACE              where the device runs: process (default), worker, or worker-per-queue, over the same
-                          guest memory. With Linux this needs a host that is Linux too: v86's own memory is not
-                          shared, and only there can it be made so
   --image FILE            use this raw image; it is formatted only with --format
   --format                make a file system on --image first; everything on it is lost
   --readonly              give the guest a disk that it cannot write; needs --image
@@ -50,13 +45,12 @@ ${COMMON_HELP.last}
 export function readOptions(args: string[]): Options | null {
   const given = new Arguments(
     args,
-    ["in", "queues", "image", "megabytes", "kernel", "initrd"],
+    ["queues", "image", "megabytes", "kernel", "initrd"],
     ["format", "readonly", "shell", "inspect"],
   );
   if (given.flag("help")) return null;
   const options: Options = {
-    ...given.common(),
-    in: given.choice("in", ["process", "worker", "worker-per-queue"]),
+    ...given.common(true),
     queues: given.number("queues", 1, 1, 16),
     image: given.text("image"),
     format: given.flag("format"),
@@ -82,9 +76,6 @@ function findClash(options: Options): string | null {
   }
   if (options.in !== "process" && options.inspect) {
     return "--inspect is for --in process: it looks at the device itself";
-  }
-  if (options.in !== "process" && options.guest === "linux" && Deno.build.os !== "linux") {
-    return "--in worker needs --guest ts here: v86's memory can be shared with workers on Linux only";
   }
   if (
     options.guest === "ts" &&

@@ -56,7 +56,7 @@ ${COMMON_HELP.last}
 export function readOptions(args: string[], terminal: boolean): Options | null {
   const given = new Arguments(args, ["port", "escape", "megabytes", "kernel"], ["script"]);
   if (given.flag("help")) return null;
-  const common = given.common();
+  const common = given.common("its ports share a control queue, and belong together");
   const escape = (given.text("escape") ?? "a").toLowerCase();
   // Ctrl-J and Ctrl-M are what the Enter key sends, Ctrl-I is the tabulator.
   if (!/^[a-hk-ln-z]$/.test(escape)) {

@@ -1,10 +1,10 @@
 /** What the example counts, and how it shows it. */
 import type { NetDevice } from "@virtio/net";
+import type { QueueCounters } from "@virtio/device";
 import { type QueueFigures, queueFigures, ratio, table } from "../shared/figures.ts";
 
-/** The figures of one guest's card. */
-export interface CardFigures extends QueueFigures {
-  readonly name: string;
+/** What a card counts. */
+export interface CardCounts {
   readonly framesSent: number;
   readonly bytesSent: number;
   readonly framesReceived: number;
@@ -13,6 +13,11 @@ export interface CardFigures extends QueueFigures {
   readonly unsegmented: number;
   /** Frames dropped for want of room or for breaking a rule. */
   readonly dropped: number;
+}
+
+/** The figures of one guest's card. */
+export interface CardFigures extends CardCounts, QueueFigures {
+  readonly name: string;
   /** Times that the driver's processor left its code for the host: register accesses, kicks among them. */
   readonly exits: number;
 }
@@ -23,10 +28,8 @@ export interface Figures {
 }
 
 /** Reads a device's counters. */
-export function readCard(name: string, device: NetDevice, exits: number): CardFigures {
-  const { stats } = device;
+export function countCard({ stats }: NetDevice): CardCounts {
   return {
-    name,
     framesSent: stats.framesSent,
     bytesSent: stats.bytesSent,
     framesReceived: stats.framesReceived,
@@ -34,9 +37,22 @@ export function readCard(name: string, device: NetDevice, exits: number): CardFi
     unsegmented: stats.received.reduce((sum, { gsoFrames }) => sum + gsoFrames, 0) +
       stats.sent.reduce((sum, { gsoFrames, cutFrames }) => sum + gsoFrames - cutFrames, 0),
     dropped: stats.dropped,
-    ...queueFigures(device.queueCounters),
-    exits,
   };
+}
+
+/** What a card counted, wherever it is. */
+export interface Counted {
+  readonly counts: CardCounts;
+  readonly queueCounters: readonly Readonly<QueueCounters>[];
+}
+
+/** Puts the figures of a card together. */
+export function readCard(
+  name: string,
+  { counts, queueCounters }: Counted,
+  exits: number,
+): CardFigures {
+  return { name, ...counts, ...queueFigures(queueCounters), exits };
 }
 
 /** The table that the user sees at the end. */

@@ -1,8 +1,13 @@
 /** The example's network: a switch, a network card for each guest, and this program as a station. */
-import { NetDevice } from "@virtio/net";
-import { Switch } from "@virtio/net/switch";
+import type { Device } from "@virtio/device";
+import { type FrameTap, type NetBackend, NetDevice } from "@virtio/net";
+import { BroadcastBackend } from "@virtio/net/broadcast";
+import { Switch, type SwitchPort } from "@virtio/net/switch";
 import { openPcapng, type PcapngFile } from "@virtio/net/pcapng";
 import { type Checks, RunError } from "../shared/run.ts";
+import type { NetWorkerData } from "../shared/workers/net_worker.ts";
+import { inWorker } from "../shared/workers/place.ts";
+import { type CardCounts, countCard, type Counted } from "./figures.ts";
 import { type Station, stationOn } from "./host/station.ts";
 import type { Options } from "./options.ts";
 
@@ -11,7 +16,10 @@ export interface Place {
   readonly name: string;
   readonly ip: string;
   readonly mac: string;
-  readonly card: NetDevice;
+  /** For a transport. */
+  readonly card: Device;
+  /** What the card counted; once it has nothing to do. */
+  counted(): Counted;
 }
 
 /** Addresses: 10.0.0.1 and 10.0.0.2 are the guests, this is the host. */
@@ -27,36 +35,74 @@ export interface Network extends Disposable {
   readonly captureError: Error | null;
 }
 
+type Card = Pick<Place, "card" | "counted"> & Disposable;
+
+/** A card in this thread. */
+function cardHere(backend: NetBackend, mac: string, mtu: number, tap: FrameTap | null): Card {
+  const card = new NetDevice({ backend, mac, mtu, ...(tap === null ? {} : { tap }) });
+  return {
+    card,
+    counted: () => ({ counts: countCard(card), queueCounters: card.queueCounters }),
+    [Symbol.dispose]: () => {},
+  };
+}
+
+/** A card in a worker, and a cable from there to a port of the switch, which is in this thread. */
+async function cardInWorker(port: SwitchPort, mac: string, mtu: number): Promise<Card> {
+  const name = `card ${crypto.randomUUID()}`;
+  const cable = new BroadcastBackend(name);
+  port.plug(cable);
+  const data: NetWorkerData = { cable: name, mac, mtu };
+  const module = new URL("../shared/workers/net_worker.ts", import.meta.url);
+  try {
+    const card = await inWorker(module, { data });
+    return {
+      card,
+      counted: () => ({
+        counts: card.reports()[0] as CardCounts,
+        queueCounters: card.queueCounters,
+      }),
+      [Symbol.dispose]: () => {
+        card.close();
+        cable.close();
+      },
+    };
+  } catch (error) {
+    cable.close();
+    throw error;
+  }
+}
+
 /** Puts the network together. @throws {RunError} If the capture file cannot be written. */
-export function makeNetwork(options: Options): Network {
+export async function makeNetwork(options: Options): Promise<Network> {
   const { mtu } = options;
   let captureError: Error | null = null;
   const capture = openCapture(options.pcap, (error) => captureError = error);
   const network = new Switch();
-  const place = (number: number): Place => {
+  const place = async (number: number): Promise<Place & Disposable> => {
     const name = `guest ${number}`;
     const mac = `02:00:00:00:00:0${number}`;
-    const card = new NetDevice({
-      backend: network.port({ name }),
-      mac,
-      mtu,
-      ...(capture === null ? {} : { tap: capture.writer.add(name) }),
-    });
-    return { name, ip: `10.0.0.${number}`, mac, card };
+    const port = network.port({ name });
+    const card = options.in === "process"
+      ? cardHere(port, mac, mtu, capture?.writer.add(name) ?? null)
+      : await cardInWorker(port, mac, mtu);
+    return { name, ip: `10.0.0.${number}`, mac, ...card };
   };
+  const places = [await place(1), await place(2)] as const;
   const host = stationOn(network.port({ name: "host" }), {
     mac: new Uint8Array([2, 0, 0, 0, 0, 0xfe]),
     ip: HOST_IP,
     mtu,
   });
   return {
-    places: [place(1), place(2)],
+    places,
     host,
     get captureError() {
       return captureError;
     },
     [Symbol.dispose]: () => {
       host.close();
+      for (const place of places) place[Symbol.dispose]();
       network.close();
       capture?.close();
     },

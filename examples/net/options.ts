@@ -36,12 +36,15 @@ export function readOptions(args: string[]): Options | null {
   const given = new Arguments(args, ["pcap", "megabytes", "mtu", "kernel"], []);
   if (given.flag("help")) return null;
   const options: Options = {
-    ...given.common(),
+    ...given.common("its queues share filters and control, and belong together"),
     pcap: given.text("pcap"),
     megabytes: given.number("megabytes", 4, 1, 64),
     mtu: given.number("mtu", 1500, 576, 9000),
     kernel: given.text("kernel"),
   };
+  if (options.in !== "process" && options.pcap !== null) {
+    throw new UsageError("--pcap is for --in process: the cards themselves capture");
+  }
   if (options.guest === "ts" && options.kernel !== null) {
     throw new UsageError("--kernel is for --guest linux");
   }

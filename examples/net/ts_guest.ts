@@ -1,12 +1,11 @@
 /** The example's run without operating systems: this project's own driver on both cards. Runs wherever Deno runs. */
-import { VIRTIO_F_RING_PACKED } from "@virtio/device";
+import { type Device, VIRTIO_F_RING_PACKED } from "@virtio/device";
 import { GuestMemory } from "@virtio/memory";
 import { NetDriver } from "@virtio/net/driver";
 import { DmaPool } from "@virtio/vring/driver";
 import { randomBytes, sha256 } from "../shared/bytes.ts";
 import { Checks, type Outcome, type Progress } from "../shared/run.ts";
 import { join, type Joined } from "../shared/seat.ts";
-import type { NetDevice } from "@virtio/net";
 import { type Figures, readCard } from "./figures.ts";
 import { fetchHttp, serveHttp } from "./host/http.ts";
 import { type Station, stationOn } from "./host/station.ts";
@@ -18,7 +17,7 @@ const MIB = 2 ** 20;
 /** A guest on the network. */
 interface Member {
   readonly place: Place;
-  readonly joined: Joined<NetDevice>;
+  readonly joined: Joined<Device>;
   readonly driver: NetDriver;
   readonly station: Station;
 }
@@ -26,7 +25,7 @@ interface Member {
 /** Has stations on our own driver talk. */
 export async function runTs(options: Options, progress: Progress): Promise<Outcome<Figures>> {
   const start = performance.now();
-  using network = makeNetwork(options);
+  using network = await makeNetwork(options);
   const members: Member[] = [];
   for (const place of network.places) {
     const memory = GuestMemory.allocate(32 * MIB);
@@ -84,7 +83,7 @@ export async function runTs(options: Options, progress: Progress): Promise<Outco
     host.damaged + one.station.damaged + two.station.damaged === 0,
   );
   const cards = members.map(({ place, joined }) =>
-    readCard(place.name, place.card, joined.counters.reads + joined.counters.writes)
+    readCard(place.name, place.counted(), joined.counters.reads + joined.counters.writes)
   );
   for (const { joined, station, driver } of members) {
     station.close();

@@ -1,6 +1,7 @@
 /** Reads the command line of an example: what is the same in all of them, and the means for the rest. */
 import { parseArgs } from "@std/cli/parse-args";
 import type { Seat } from "./seat.ts";
+import { type Place, PLACES } from "./workers/place.ts";
 
 /** A wrong argument: one sentence for the user. */
 export class UsageError extends Error {
@@ -10,6 +11,8 @@ export class UsageError extends Error {
 /** What every example lets the user choose. */
 export interface CommonOptions extends Seat {
   readonly guest: "linux" | "ts";
+  /** Where the device runs. */
+  readonly in: Place;
   readonly json: boolean;
 }
 
@@ -20,13 +23,16 @@ export const COMMON_HELP = {
   --transport pci|mmio    how the device sits in the machine (default pci)
   --bar memory|io         PCI: registers in a memory BAR (default) or an I/O BAR
   --interrupt msix|intx   PCI: how the device interrupts (default msix)
-  --ring split|packed     format of the virtqueues (default split)`,
+  --ring split|packed     format of the virtqueues (default split)
+  --in PLACE              where the device runs: process (default), worker, or worker-per-queue, over the same
+                          guest memory. With Linux this needs a host that is Linux too: v86's own memory is not
+                          shared, and only there can it be made so`,
   last: `\
   --json                  the last line is one JSON object with the figures and "ok"
   --help                  this text`,
 } as const;
 
-const STRINGS = ["guest", "transport", "bar", "interrupt", "ring"];
+const STRINGS = ["guest", "transport", "bar", "interrupt", "ring", "in"];
 const BOOLEANS = ["json", "help"];
 
 /** The arguments of an example, and questions about them that throw a `UsageError`. */
@@ -101,18 +107,31 @@ export class Arguments {
     return Number(value);
   }
 
-  /** The options that are the same everywhere. */
-  common(): CommonOptions {
+  /**
+   * The options that are the same everywhere.
+   *
+   * @param apart Whether each queue of the device can have a worker of its own; else why not.
+   */
+  common(apart: true | string): CommonOptions {
     const options: CommonOptions = {
       guest: this.choice("guest", ["linux", "ts"]),
       transport: this.choice("transport", ["pci", "mmio"]),
       bar: this.choice("bar", ["memory", "io"]),
       interrupt: this.choice("interrupt", ["msix", "intx"]),
       ring: this.choice("ring", ["split", "packed"]),
+      in: this.choice("in", PLACES),
       json: this.flag("json"),
     };
     if (options.transport === "mmio" && (this.given("bar") || this.given("interrupt"))) {
       throw new UsageError("--bar and --interrupt are for --transport pci");
+    }
+    if (options.in === "worker-per-queue" && apart !== true) {
+      throw new UsageError(`--in worker-per-queue is not for this device: ${apart}`);
+    }
+    if (options.in !== "process" && options.guest === "linux" && Deno.build.os !== "linux") {
+      throw new UsageError(
+        "--in worker needs --guest ts here: v86's memory can be shared with workers on Linux only",
+      );
     }
     return options;
   }
