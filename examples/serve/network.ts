@@ -1,0 +1,44 @@
+/** The network of serve:net: a switch with a port for each socket, and perhaps a tap. */
+import { NetDevice } from "@virtio/net";
+import { Switch } from "@virtio/net/switch";
+import { TapBackend } from "@virtio/net/tap";
+import { Meter } from "./meter.ts";
+import type { NetOptions } from "./options.ts";
+import { type Offer, offerOf, type Open } from "./server.ts";
+
+/** Makes the switch and its cards. @throws {TapError} If the tap cannot be had. */
+export function openNetwork(options: NetOptions): Open {
+  const { sockets, mtu, queues } = options;
+  const network = new Switch();
+  const tap = options.tap === null ? null : TapBackend.open({ name: options.tap });
+  if (tap !== null) network.port({ name: "tap" }).plug(tap);
+  const offers = sockets.map((socket, index): Offer => {
+    const port = network.port({ name: `card ${index}` });
+    const device = new NetDevice({ backend: port, mtu, queuePairs: queues });
+    const meter = new Meter(device);
+    return offerOf(socket, device, () => {
+      const { sent, received, dropped } = device.stats;
+      let requests = 0;
+      let bytesRead = 0;
+      let bytesWritten = 0;
+      for (const { frames, bytes } of received) {
+        requests += frames;
+        bytesRead += bytes;
+      }
+      for (const { frames, bytes } of sent) {
+        requests += frames;
+        bytesWritten += bytes;
+      }
+      return { requests, bytesRead, bytesWritten, time: meter.time, more: { dropped } };
+    });
+  });
+  const cards = sockets.length === 1 ? "a network card" : `${sockets.length} network cards`;
+  return {
+    offers,
+    what: `${cards}${tap === null ? "" : ` and the tap ${tap.name}`} on a switch`,
+    close: async () => {
+      await tap?.close();
+      network.close();
+    },
+  };
+}
