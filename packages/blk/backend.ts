@@ -46,6 +46,16 @@ export interface BlkBackend {
   /** Makes all writes that were done before durable: they survive a crash of the host once this is done. */
   flush(): BackendResult;
 
+  /**
+   * As `write`, and durable once it is done; for an asynchronous back end that can do both in one step. Without it a write that
+   * has to be durable is followed by `flush`.
+   */
+  writeDurably?(
+    position: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): BackendResult;
   /** Tells that the range is not needed; it may read as anything afterwards. */
   discard?(position: number, length: number): BackendResult;
   /** Makes the range read as zeroes. `unmap`: its storage may be given back. */

@@ -160,6 +160,12 @@ export class LaterRequest implements BounceWaiter {
     this.#piece = piece;
     if (!writes) return backend.read(this.#position, this.#buffer, 0, piece);
     this.chain!.reader.read(this.#buffer.subarray(0, piece));
+    // Of several pieces a flush makes all durable together.
+    const alone = piece === this.#length;
+    if (alone && backend.writeDurably !== undefined && this.#host.mustFlush()) {
+      this.#flushed = true;
+      return backend.writeDurably(this.#position, this.#buffer, 0, piece);
+    }
     return backend.write(this.#position, this.#buffer, 0, piece);
   }
 
