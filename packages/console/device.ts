@@ -32,7 +32,8 @@ import {
 import { ConsoleOutput } from "./output.ts";
 import { ConsolePort, type PortHost } from "./port.ts";
 import { Due, gonePort, PortState } from "./port_state.ts";
-import { checkSavedConsole, type SavedConsole, type SavedInput, type SavedPort } from "./saved.ts";
+import { restoreInputs, saveConsole } from "./save.ts";
+import { checkSavedConsole, type SavedConsole, type SavedPort } from "./saved.ts";
 import { ConsoleStats } from "./stats.ts";
 
 /**
@@ -230,27 +231,7 @@ export class ConsoleDevice extends QueueDevice {
 
   /** What the device itself has to save beside its queues. */
   save(): SavedConsole {
-    const ports: SavedPort[] = [];
-    const inputs: SavedInput[] = [];
-    for (let id = 0; id < this.maxPorts; id++) {
-      const here = this.#states[id]!;
-      if (here !== null && here.input.length > 0) {
-        inputs.push({ id, name: here.name, bytes: here.input.copy() });
-      }
-      const known = this.#control.announced[id]!;
-      if (known === null) continue;
-      const { name, ready, failed, guestOpen, toldOpen, due, size } = known;
-      const gone = known !== here;
-      ports.push({ id, name, gone, ready, failed, guestOpen, toldOpen, due, size });
-    }
-    return {
-      version: 1,
-      maxPorts: this.maxPorts,
-      driverReady: this.#control.driverReady,
-      ports,
-      inputs,
-      taken: this.#output.taken.slice(),
-    };
+    return saveConsole(this.#states, this.#control, this.#output);
   }
 
   /**
@@ -269,12 +250,7 @@ export class ConsoleDevice extends QueueDevice {
     }
     this.#control.driverReady = state.driverReady;
     state.taken.forEach((taken, id) => this.#output.taken[id] = taken);
-    for (const { id, name, bytes } of state.inputs) {
-      const here = this.#states[id]!;
-      if (here === null || here.name !== name) continue;
-      here.input.drop(here.input.length);
-      here.input.push(bytes, 0, bytes.length);
-    }
+    restoreInputs(this.#states, state.inputs);
     for (const port of state.ports) this.#restorePort(port);
   }
 

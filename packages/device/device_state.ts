@@ -2,8 +2,8 @@
  * The only status machine (virtio 1.4, 2.1, 2.2, 2.4, 2.6.1 and 3). Transports are maps of registers, or of messages, over
  * it. Every value that reaches a method here is driver-controlled; no method throws for what a driver does.
  */
-import type { GuestMemory } from "@virtio/memory";
-import type { Activation, Device, Interrupt } from "./device.ts";
+import { asError, type DeviceStateOptions, makeActivation } from "./activation.ts";
+import type { Activation, Device } from "./device.ts";
 import { type FeatureSet, VIRTIO_F_RING_RESET, VIRTIO_F_SUSPEND } from "./features.ts";
 import { DeviceQueues } from "./device_queues.ts";
 import { featureWord, Negotiation } from "./negotiation.ts";
@@ -19,21 +19,7 @@ import {
   VIRTIO_STATUS_SUSPEND,
 } from "./status.ts";
 
-/** What a transport gives its `DeviceState`. */
-export interface DeviceStateOptions {
-  /** Guest memory. */
-  readonly memory: GuestMemory;
-  /** The way to the driver. Called only while the device is live. */
-  readonly interrupt: Interrupt;
-  /** Which of the feature bits 24 to 43 the transport can carry. */
-  readonly carries: FeatureSet;
-  /** Feature bits 24 to 43 to offer; `DEFAULT_FEATURES` unless given. VERSION_1 is always offered (6.2). */
-  readonly features?: FeatureSet;
-  /** Told why the device asked for a reset. */
-  readonly onError?: (error: Error) => void;
-  /** Told when a reset is complete, to reset what the transport keeps (vectors, interrupt status). */
-  readonly onReset?: () => void;
-}
+export type { DeviceStateOptions } from "./activation.ts";
 
 /** A device, from the transport's side. */
 export class DeviceState {
@@ -156,30 +142,14 @@ export class DeviceState {
       return;
     }
     // A kick may have come early.
-    for (let index = 0; index < this.queues.length; index++) this.notify(index);
+    this.#notifyAll();
   }
 
   #activate(): Activation {
-    const { interrupt, memory } = this.#options;
-    // 2.4.1: after a reset, nothing of an earlier life may notify.
-    const isLive = (): boolean => this.#activation === activation;
-    const activation: Activation = {
-      memory,
-      features: this.features,
-      interrupt: {
-        queue: (index) => {
-          if (isLive()) interrupt.queue(index);
-        },
-        config: () => {
-          if (isLive()) interrupt.config();
-        },
-      },
-      fail: (error) => {
-        if (isLive()) this.fail(error);
-      },
-    };
-    this.#activation = activation;
-    return activation;
+    return this.#activation = makeActivation(this.#options, this.features, {
+      isCurrent: (activation) => this.#activation === activation,
+      fail: (error) => this.fail(error),
+    });
   }
 
   /** The driver enables a queue. After DRIVER_OK only with VIRTIO_F_RING_RESET (2.6.1.2). */
@@ -227,6 +197,10 @@ export class DeviceState {
     }
   }
 
+  #notifyAll(): void {
+    for (let index = 0; index < this.queues.length; index++) this.notify(index);
+  }
+
   /** The driver reads the device's configuration. Allowed at any time (2.5.2). */
   readConfig(offset: number, size: 1 | 2 | 4): number {
     return this.device.config.read(offset, size);
@@ -270,7 +244,7 @@ export class DeviceState {
   fail(error: unknown): void {
     if ((this.#status & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0 || this.#resetting !== null) return;
     const activation = this.#activation;
-    const reason = error instanceof Error ? error : new Error(String(error));
+    const reason = asError(error);
     this.#status |= VIRTIO_STATUS_DEVICE_NEEDS_RESET;
     if ((this.#status & VIRTIO_STATUS_DRIVER_OK) !== 0) activation?.interrupt.config();
     // The interrupt may have got the device reset, and even started again.
@@ -288,7 +262,7 @@ export class DeviceState {
     try {
       stopped = this.device.stop();
     } catch (error) {
-      this.#options.onError?.(error instanceof Error ? error : new Error(String(error)));
+      this.#options.onError?.(asError(error));
     }
     if (stopped !== undefined) {
       this.#queues.track(stopped.catch((error) => this.#options.onError?.(error)));
@@ -327,7 +301,7 @@ export class DeviceState {
       this.#configChanged = false;
       this.#activation?.interrupt.config();
     }
-    for (let index = 0; index < this.queues.length; index++) this.notify(index);
+    this.#notifyAll();
   }
 
   /** 3.4: stop consuming, wait for what is being processed, notify, then show SUSPEND without DRIVER_OK. */

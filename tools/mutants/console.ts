@@ -42,14 +42,19 @@ export const CONSOLE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "console-restored-input-lost",
-        about: "input that waited is lost when a state is restored",
-        edits: [["      here.input.push(bytes, 0, bytes.length);\n", ""]],
-      },
-      {
         name: "console-restored-open",
         about: "after a restore the driver is not told that the host's side changed",
         edits: [["if (here.toldOpen !== here.hostOpen) here.setHostOpen(here.hostOpen);", ""]],
+      },
+    ],
+  },
+  {
+    file: "packages/console/save.ts",
+    mutants: [
+      {
+        name: "console-restored-input-lost",
+        about: "input that waited is lost when a state is restored",
+        edits: [["    here.input.push(bytes, 0, bytes.length);\n", ""]],
       },
     ],
   },

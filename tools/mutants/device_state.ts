@@ -64,7 +64,7 @@ export const DEVICE_STATE: readonly MutatedFile[] = [
         about: "a kick before DRIVER_OK is forgotten",
         edits: [[
           `    // A kick may have come early.
-    for (let index = 0; index < this.queues.length; index++) this.notify(index);`,
+    this.#notifyAll();`,
           "",
         ]],
       },
@@ -101,14 +101,6 @@ export const DEVICE_STATE: readonly MutatedFile[] = [
         name: "status-lost-while-resetting",
         about: "a status that is written while a reset drains is forgotten",
         edits: [["if (deferred !== 0) this.writeStatus(deferred);", ""]],
-      },
-      {
-        name: "interrupts-after-reset",
-        about: "a device of an earlier life can still interrupt",
-        edits: [[
-          "const isLive = (): boolean => this.#activation === activation;",
-          "const isLive = (): boolean => true;",
-        ]],
       },
       {
         name: "config-write-before-features-ok",
@@ -160,7 +152,7 @@ export const DEVICE_STATE: readonly MutatedFile[] = [
         edits: [[
           `      this.#activation?.interrupt.config();
     }
-    for (let index = 0; index < this.queues.length; index++) this.notify(index);`,
+    this.#notifyAll();`,
           `      this.#activation?.interrupt.config();
     }`,
         ]],
@@ -189,6 +181,19 @@ export const DEVICE_STATE: readonly MutatedFile[] = [
         edits: [[
           "if (this.live || this.#resetting !== null || this.#queues.draining) {",
           "if (this.#resetting !== null) {",
+        ]],
+      },
+    ],
+  },
+  {
+    file: "packages/device/activation.ts",
+    mutants: [
+      {
+        name: "interrupts-after-reset",
+        about: "a device of an earlier life can still interrupt",
+        edits: [[
+          "const isLive = (): boolean => host.isCurrent(activation);",
+          "const isLive = (): boolean => true;",
         ]],
       },
     ],
