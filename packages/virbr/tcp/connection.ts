@@ -191,6 +191,16 @@ export class Connection {
     return this.state >= State.timeWait;
   }
 
+  /** The first bytes of the guest's SYN, for an ICMP error about it. */
+  firstBytes(): Uint8Array {
+    const bytes = new Uint8Array(8);
+    const view = new DataView(bytes.buffer);
+    view.setUint16(0, this.guestPort);
+    view.setUint16(2, this.localPort);
+    view.setInt32(4, this.#irs);
+    return bytes;
+  }
+
   /** Received bytes, as many as lie side by side; valid until they are consumed. */
   received(): Uint8Array {
     return this.#receiveRing?.head() ?? EMPTY;
@@ -278,9 +288,9 @@ export class Connection {
   }
 
   /** Asks the guest for a connection. For `TcpEngine`. @returns False if there is no memory for it. */
-  connect(handler: ConnectionHandler): boolean {
+  connect(handle: (connection: Connection) => ConnectionHandler): boolean {
     if (!this.#takeRings()) return false;
-    this.handler = handler;
+    this.handler = handle(this);
     this.#begin();
     this.state = State.synSent;
     this.#sendSyn(SYN);

@@ -190,6 +190,7 @@ export class TcpEngine implements Transport {
    * Asks a guest for a connection.
    *
    * @param local The address that it is to come from, such as the gateway's; of the same version as the guest's.
+   * @param handle Makes who is told of what becomes of it.
    * @returns Null if there is no port or memory left for it.
    */
   connect(
@@ -197,7 +198,7 @@ export class TcpEngine implements Transport {
     local: AddressWords,
     address: AddressWords,
     port: number,
-    handler: ConnectionHandler,
+    handle: (connection: Connection) => ConnectionHandler,
   ): Connection | null {
     if (this.#closed) return null;
     const localPort = this.#freePort(local, address, port);
@@ -205,7 +206,7 @@ export class TcpEngine implements Transport {
     const path = this.#output.path(guest, local.slice(), address.slice(), IpProtocol.tcp);
     const connection = new Connection(this.#host, path, localPort, port);
     this.#table.add(connection);
-    if (connection.connect(handler)) return connection;
+    if (connection.connect(handle)) return connection;
     this.#table.remove(connection);
     return null;
   }

@@ -150,7 +150,7 @@ Deno.test("nobody is connected before the outside is, and then refused or not", 
   wire.near.incoming = (connection) => asked = connection;
   const connect = () =>
     new TestEnd((handler) =>
-      wire.far.connect(wire.guest, wire.farAddress, wire.nearAddress, 80, handler)!
+      wire.far.connect(wire.guest, wire.farAddress, wire.nearAddress, 80, () => handler)!
     );
   const refused = connect();
   wire.timing.pass(4_000);
@@ -176,7 +176,7 @@ Deno.test("nobody is connected before the outside is, and then refused or not", 
 Deno.test("a port at which nobody is asked answers with a reset, and no reset with a reset", () => {
   const wire = new TestWire();
   const end = new TestEnd((handler) =>
-    wire.far.connect(wire.guest, wire.farAddress, wire.nearAddress, 80, handler)!
+    wire.far.connect(wire.guest, wire.farAddress, wire.nearAddress, 80, () => handler)!
   );
   const flags: number[] = [];
   wire.filter = (bytes) => {
@@ -272,10 +272,10 @@ Deno.test("both may ask at the same time, and both may end at the same time", ()
   const ends: TestEnd[] = [];
   // The engines choose the same first port, so that each asks for the port that the other asks from.
   const near = new TestEnd((handler) =>
-    wire.near.connect(wire.guest, wire.nearAddress, wire.farAddress, 32_768, handler)!
+    wire.near.connect(wire.guest, wire.nearAddress, wire.farAddress, 32_768, () => handler)!
   );
   const far = new TestEnd((handler) =>
-    wire.far.connect(wire.guest, wire.farAddress, wire.nearAddress, 32_768, handler)!
+    wire.far.connect(wire.guest, wire.farAddress, wire.nearAddress, 32_768, () => handler)!
   );
   ends.push(near, far);
   until(wire, () => near.isOpen && far.isOpen);
@@ -304,11 +304,11 @@ Deno.test("ended connections are remembered for a while, but not without bound, 
   let asked = 0;
   wire.near.incoming = () => asked++;
   for (let i = 0; i < 6; i++) {
-    other.connect(wire.guest, wire.farAddress, wire.nearAddress, 80, {
+    other.connect(wire.guest, wire.farAddress, wire.nearAddress, 80, () => ({
       readable() {},
       writable() {},
       closed() {},
-    });
+    }));
   }
   wire.timing.pass(10);
   // By chance a number may be behind: then the old one is answered for, and asked again.
@@ -323,10 +323,16 @@ Deno.test("memory for connections is bounded: who comes too late is refused", ()
   assertEquals(wire.near.bufferBytes, 4 * 65_536);
   let accepted: boolean | null = null;
   wire.near.incoming = (connection) => accepted = connection.accept(ends[0]!.near);
-  const far = wire.far.connect(wire.guest, wire.farAddress, wire.nearAddress, 81, ends[0]!.far);
+  const far = wire.far.connect(
+    wire.guest,
+    wire.farAddress,
+    wire.nearAddress,
+    81,
+    () => ends[0]!.far,
+  );
   assertEquals(far, null);
   const other = new TcpEngine(wire.farIp, { timing: wire.timing });
-  other.connect(wire.guest, wire.farAddress, wire.nearAddress, 82, ends[0]!.far);
+  other.connect(wire.guest, wire.farAddress, wire.nearAddress, 82, () => ends[0]!.far);
   wire.timing.pass(10);
   assertEquals(accepted, false);
   other.close();

@@ -205,7 +205,7 @@ export class TestWire {
   }
 
   #ask(port: number, handler: ConnectionHandler): Connection {
-    return this.far.connect(this.guest, this.farAddress, this.nearAddress, port, handler)!;
+    return this.far.connect(this.guest, this.farAddress, this.nearAddress, port, () => handler)!;
   }
 
   /** Connects, and accepts. */

@@ -1,0 +1,62 @@
+import { TokenBucket } from "@virtio/net/wire";
+import type { Guest } from "../ip/packet.ts";
+
+/** What one guest may have. */
+export interface LimitOptions {
+  /** Flows at once: TCP connections, and UDP ports in use; 4,096 unless given. */
+  readonly maxFlows?: number;
+  /** New flows a second, on average; 1,000 unless given. */
+  readonly flowRate?: number;
+  /** New flows at once, before the rate counts; 2,000 unless given. */
+  readonly flowBurst?: number;
+}
+
+class Share {
+  flows = 0;
+  readonly bucket: TokenBucket;
+
+  constructor(rate: number, burst: number) {
+    this.bucket = new TokenBucket(rate, burst);
+  }
+}
+
+/** Counts the flows of each guest, and says when there are too many, or too many new ones. */
+export class Limits {
+  readonly #shares: WeakMap<Guest, Share> = new WeakMap();
+  readonly #maxFlows: number;
+  readonly #rate: number;
+  readonly #burst: number;
+
+  /** @throws {RangeError} If an option is out of range. */
+  constructor(options: LimitOptions) {
+    this.#maxFlows = options.maxFlows ?? 4096;
+    this.#rate = options.flowRate ?? 1000;
+    this.#burst = options.flowBurst ?? 2000;
+    if (!(Number.isInteger(this.#maxFlows) && this.#maxFlows >= 1)) {
+      throw new RangeError(`maxFlows is an integer from 1: it is ${this.#maxFlows}`);
+    }
+    // The bucket knows what its own numbers may be.
+    new TokenBucket(this.#rate, this.#burst);
+  }
+
+  /** Takes a place for a flow. @returns Whether there was one; then `leave` gives it back. */
+  enter(guest: Guest, now: number): boolean {
+    let share = this.#shares.get(guest);
+    if (share === undefined) {
+      this.#shares.set(guest, share = new Share(this.#rate, this.#burst));
+    }
+    if (share.flows >= this.#maxFlows || !share.bucket.take(now)) return false;
+    share.flows++;
+    return true;
+  }
+
+  /** Gives a place back. */
+  leave(guest: Guest): void {
+    this.#shares.get(guest)!.flows--;
+  }
+
+  /** Flows that a guest has. */
+  flows(guest: Guest): number {
+    return this.#shares.get(guest)?.flows ?? 0;
+  }
+}
