@@ -8,8 +8,10 @@ export const TEST_PACKAGES: readonly string[] = [
   "iproute2",
   "iputils-ping",
   "ipxe-qemu",
+  "nbdkit",
   "passt",
   "qemu-system-x86",
+  "qemu-utils",
   "tshark",
 ];
 
