@@ -249,11 +249,8 @@ export class Rings {
       if ((features & VIRTIO_F_VERSION_1) === 0n) {
         throw new ProtocolError("A ring cannot start: VIRTIO_F_VERSION_1 was not negotiated");
       }
-      if (ring.size > ring.maxSize) {
-        throw new ProtocolError(
-          `Ring ${index} was given ${ring.size} entries; it can have ${ring.maxSize}`,
-        );
-      }
+      // The protocol has no message for the largest size that the device names, so front ends choose theirs (User Mode Linux
+      // 256 for every ring): what a ring can be at all is checked where it is opened.
       const config = ring.config(this.#table, this.#packed);
       const inflight = this.#inflight.place(index, this.#packed);
       if (!this.#started) {
