@@ -75,6 +75,7 @@ export class Session {
   #watch: Watch | null = null;
   #watchesRoom = false;
   #closing = false;
+  #wasLive = false;
   /** The message that is being handled. */
   #working: Promise<void> | null = null;
   #resolveEnded: () => void = () => {};
@@ -236,6 +237,10 @@ export class Session {
   #take(message: Message): void | Promise<void> {
     const done = (refused: unknown): void => {
       message.close();
+      if (this.#wasLive !== this.#rings.live) {
+        this.#wasLive = this.#rings.live;
+        this.#options.changed();
+      }
       const shape = frontEndRequests.get(message.request);
       const acknowledges = message.needsReply && this.#has(P.REPLY_ACK) &&
         (shape?.reply ?? null) === null;

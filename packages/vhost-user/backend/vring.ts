@@ -1,7 +1,7 @@
 /** What a front end said of one ring. */
 import { closeDescriptor, EventFd } from "@virtio/linux";
 import type { GuestMemory } from "@virtio/memory";
-import type { QueueConfig, QueuePosition } from "@virtio/vring";
+import { type QueueConfig, type QueuePosition, VIRTQ_DESC_F_USED } from "@virtio/vring";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { VringAddress } from "../protocol/payloads.ts";
 import type { MemoryTable } from "./memory_table.ts";
@@ -137,7 +137,7 @@ function translate(table: MemoryTable, address: bigint, name: string): number {
 function positionOf(
   base: number | null,
   memory: GuestMemory,
-  { deviceArea }: QueueConfig,
+  { descriptorArea, deviceArea }: QueueConfig,
   packed: boolean,
 ): QueuePosition {
   if (!packed) {
@@ -146,7 +146,10 @@ function positionOf(
     const nextUsed = region === null ? 0 : memory.readU16(deviceArea + 2);
     return { nextAvail: (base ?? 0) & 0xffff, nextUsed, availWrap: 0, usedWrap: 0 };
   }
-  const avail = base === null ? WRAP : base & 0xffff;
+  let avail = base === null ? WRAP : base & 0xffff;
+  // User Mode Linux says 0 for a new ring, which is slot 0 in the second round and every other one from there: but then the
+  // slot was used in the round before, or is available in this one.
+  if (base === 0 && !wasUsed(memory, descriptorArea)) avail = WRAP;
   // Some front ends give one half only.
   const used = base === null || base >>> 16 === 0 ? avail : base >>> 16;
   return {
@@ -155,4 +158,9 @@ function positionOf(
     availWrap: avail >>> 15,
     usedWrap: used >>> 15,
   };
+}
+
+function wasUsed(memory: GuestMemory, descriptorArea: number): boolean {
+  if (memory.lookup(descriptorArea, 16) === null) return false;
+  return (memory.readU16(descriptorArea + 14) & VIRTQ_DESC_F_USED) !== 0;
 }
