@@ -1,5 +1,6 @@
 /** What the example counts, and how it shows it. */
-import type { ConsoleDevice } from "@virtio/console";
+import type { ConsoleStats } from "@virtio/console";
+import type { QueueCounters } from "@virtio/device";
 import { type QueueFigures, queueFigures, table } from "../shared/figures.ts";
 
 /** The figures of a run. */
@@ -16,15 +17,20 @@ export interface Figures extends QueueFigures {
   readonly exits: number;
 }
 
+/** What a console device counts. */
+export interface Counted {
+  readonly stats: Readonly<ConsoleStats>;
+  readonly queueCounters: readonly Readonly<QueueCounters>[];
+}
+
 /** Reads a device's counters. */
-export function readFigures(device: ConsoleDevice, exits: number): Figures {
-  const { stats } = device;
+export function readFigures({ stats, queueCounters }: Counted, exits: number): Figures {
   return {
     outputBytes: stats.outputBytes,
     inputBytes: stats.inputBytes,
     controlMessages: stats.controlReceived + stats.controlSent,
     ignored: stats.controlIgnored,
-    ...queueFigures(device.queueCounters),
+    ...queueFigures(queueCounters),
     exits,
   };
 }

@@ -1,7 +1,8 @@
 /** The example's run with a stock Linux in v86. */
-import { ConsoleDevice, type ConsolePort, type ConsolePortOptions } from "@virtio/console";
+import type { ConsolePortOptions } from "@virtio/console";
 import { MemoryConsole } from "@virtio/console/memory";
 import { TerminalConsole } from "@virtio/console/terminal";
+import type { Device } from "@virtio/device";
 import { V86Machine } from "@virtio/v86";
 import { COMMAND_LINE, GuestError } from "../guest/guest.ts";
 import { type BootFiles, bootFiles } from "../shared/boot_files.ts";
@@ -9,6 +10,7 @@ import { randomBytes, sha256 } from "../shared/bytes.ts";
 import { Checks, type Outcome, type Progress } from "../shared/run.ts";
 import { attach, type Attached, seatName } from "../shared/seat.ts";
 import { Conversation } from "./conversation.ts";
+import { openConsole, type PlacedConsole, type Port } from "./device.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import { consoleSystem, HOST_NAME } from "./init.ts";
 import { type Options, OWN_PORTS, type PortOption } from "./options.ts";
@@ -20,7 +22,8 @@ const BOOT_TIMEOUT = 180_000;
 /** A machine that runs, and why it stopped. */
 interface Running extends AsyncDisposable {
   readonly machine: V86Machine;
-  readonly attached: Attached<ConsoleDevice>;
+  readonly console: PlacedConsole;
+  readonly attached: Attached<Device>;
   /** Resolves when the guest stopped. */
   readonly stopped: Promise<string>;
 }
@@ -33,20 +36,25 @@ async function boot(
   ports: readonly ConsolePortOptions[],
 ): Promise<Running> {
   const { promise: stopped, resolve } = Promise.withResolvers<string>();
-  const machine = await V86Machine.create({ onStopped: (reason) => resolve(reason) });
-  const device = new ConsoleDevice({
-    ports: [console, ...ports],
-    maxPorts: ports.length + 1 + Object.keys(OWN_PORTS).length,
-    ...(console.size === undefined ? {} : { size: console.size }),
+  const machine = await V86Machine.create({
+    // Workers see the guest's memory only if it is shared.
+    shared: options.in !== "process",
+    onStopped: (reason) => resolve(reason),
   });
-  const attached = attach(machine, options, device);
+  const maxPorts = ports.length + 1 + Object.keys(OWN_PORTS).length;
+  const placed = await openConsole(options, [console, ...ports], maxPorts);
+  const attached = attach(machine, options, placed.device);
   const words = [COMMAND_LINE.replace("console=ttyS0", "console=hvc0")];
   // The kernel does not know this word; the guest's /etc/profile does.
   if (options.interactive) words.push(`VIRTIO_TERM=${terminalName()}`);
   const commandLine = options.interactive ? words.join(" ").replace(" quiet", "") : words.join(" ");
   await machine.bootLinux({ ...files, commandLine });
   machine.run();
-  return { machine, attached, stopped, [Symbol.asyncDispose]: () => machine.destroy() };
+  const end = async (): Promise<void> => {
+    await machine.destroy();
+    placed[Symbol.dispose]();
+  };
+  return { machine, console: placed, attached, stopped, [Symbol.asyncDispose]: end };
 }
 
 function terminalName(): string {
@@ -88,7 +96,7 @@ async function converse(
   const end = await Promise.race([terminal.ended, running.stopped]);
   await terminal.flush();
   terminal.close();
-  const figures = readFigures(running.attached.device, running.machine.exits.total);
+  const figures = readFigures(running.console.counted(), running.machine.exits.total);
   console.log();
   progress.step(
     `${end === "left" ? "you left the guest" : `the guest is off (${end})`}: it wrote ` +
@@ -109,7 +117,7 @@ async function runScript(
     { name: OWN_PORTS.data, backend: data },
     ...ports,
   ]);
-  const { attached: { device, errors }, machine } = running;
+  const { attached: { errors }, console: device, machine } = running;
   const talk = new Conversation(terminal);
   const checks = new Checks();
   let bootMs = 0;
@@ -138,7 +146,7 @@ async function runScript(
   ]);
   checks.addErrors(errors);
   const workMs = performance.now() - start - bootMs;
-  const figures = readFigures(device, machine.exits.total);
+  const figures = readFigures(device.counted(), machine.exits.total);
   return { guest: "linux", checks: checks.list, figures, bootMs, workMs };
 }
 
@@ -152,7 +160,7 @@ async function checkConsole(talk: Conversation, options: Options, checks: Checks
   checks.add(`it took ${options.ring} rings`, (bits[34] === "1") === (options.ring === "packed"));
 }
 
-async function checkSize(talk: Conversation, port: ConsolePort, checks: Checks): Promise<void> {
+async function checkSize(talk: Conversation, port: Port, checks: Checks): Promise<void> {
   const { output: before } = await talk.run("stty size");
   checks.add(`the guest's terminal has ${before} rows and columns`, before === "25 80");
   port.resize(132, 43);
@@ -206,7 +214,7 @@ async function checkData(
 /** A port comes while the guest runs, and goes. */
 async function checkComing(
   talk: Conversation,
-  device: ConsoleDevice,
+  device: PlacedConsole,
   checks: Checks,
 ): Promise<void> {
   const backend = new MemoryConsole();
@@ -225,7 +233,7 @@ async function checkComing(
 async function checkUsersPort(
   talk: Conversation,
   port: PortOption,
-  device: ConsoleDevice,
+  device: PlacedConsole,
   checks: Checks,
 ): Promise<void> {
   const line = `written by Linux, ${crypto.randomUUID()}`;

@@ -46,7 +46,13 @@ export async function readAtEnd(
   send: () => Promise<void>,
 ): Promise<Uint8Array | null> {
   if (port.kind === "file") {
+    const before = (await Deno.stat(port.path)).size;
     await send();
+    // What a device in a worker has taken may still be on its way.
+    for (let tries = 0; tries < 1000; tries++) {
+      if ((await Deno.stat(port.path)).size >= before + length) break;
+      await new Promise((again) => setTimeout(again, 5));
+    }
     const bytes = await Deno.readFile(port.path);
     return bytes.subarray(Math.max(0, bytes.length - length));
   }

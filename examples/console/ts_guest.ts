@@ -1,5 +1,4 @@
 /** The example's run without an operating system: this project's own driver on the same device. Runs wherever Deno runs. */
-import { ConsoleDevice } from "@virtio/console";
 import { ConsoleDriver, type ConsoleDriverPort } from "@virtio/console/driver";
 import { MemoryConsole } from "@virtio/console/memory";
 import { VIRTIO_F_RING_PACKED } from "@virtio/device";
@@ -8,6 +7,7 @@ import { DmaPool } from "@virtio/vring/driver";
 import { randomBytes, sha256 } from "../shared/bytes.ts";
 import { Checks, type Outcome, type Progress, RunError } from "../shared/run.ts";
 import { join } from "../shared/seat.ts";
+import { openConsole } from "./device.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import { type Options, OWN_PORTS } from "./options.ts";
 import { openPorts, readAtEnd } from "./ports.ts";
@@ -21,12 +21,13 @@ export async function runTs(options: Options, progress: Progress): Promise<Outco
   const size = options.megabytes * MIB;
   const terminal = new MemoryConsole();
   const data = new MemoryConsole({ outputBuffer: size });
-  const device = new ConsoleDevice({
-    ports: [{ backend: terminal }, { name: OWN_PORTS.data, backend: data }, ...ports.options],
-    maxPorts: ports.options.length + 3,
-  });
+  using device = await openConsole(
+    options,
+    [{ backend: terminal }, { name: OWN_PORTS.data, backend: data }, ...ports.options],
+    ports.options.length + 3,
+  );
   const memory = GuestMemory.allocate(16 * MIB);
-  const joined = join(options, memory, device);
+  const joined = join(options, memory, device.device);
   const driver = await ConsoleDriver.open(joined.driver, {
     dma: new DmaPool(memory, 0x1000, 16 * MIB - 0x1000),
   });
@@ -53,6 +54,8 @@ export async function runTs(options: Options, progress: Progress): Promise<Outco
   );
   const sent = randomBytes(size);
   await port.write(sent);
+  // What a device in a worker has taken may still be on its way.
+  await until(() => data.available >= size);
   checks.add(
     `${options.megabytes} MiB arrive here as the driver sent them`,
     await sha256(data.takeBytes()) === await sha256(sent),
@@ -63,6 +66,7 @@ export async function runTs(options: Options, progress: Progress): Promise<Outco
   const coming = await driver.waitForPort(OWN_PORTS.late);
   coming.open();
   await coming.write(new TextEncoder().encode("hello"));
+  await until(() => late.available >= 5);
   checks.add("a port added meanwhile carries what is written to it", late.takeText() === "hello");
   device.removePort(OWN_PORTS.late);
   await until(() => coming.removed);
@@ -81,7 +85,7 @@ export async function runTs(options: Options, progress: Progress): Promise<Outco
     const text = new TextDecoder().decode(bytes);
     checks.add(`what goes into port ${one.name} arrives at ${one.path}`, text === line);
   }
-  const figures = readFigures(device, joined.counters.reads + joined.counters.writes);
+  const figures = readFigures(device.counted(), joined.counters.reads + joined.counters.writes);
   await driver.close();
   checks.addErrors(joined.errors);
   const workMs = performance.now() - start - bootMs;

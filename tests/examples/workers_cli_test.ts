@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { guestFiles } from "../../examples/guest/testing.ts";
 import { lastLine, runExample, testHelp, testRefused } from "./testing.ts";
 
-const NAMES = ["blk", "net"] as const;
+const NAMES = ["blk", "net", "console"] as const;
 const hasLinux = await guestFiles() !== null && Deno.build.os === "linux";
 
 for (const name of NAMES) {
@@ -14,6 +14,7 @@ testRefused("net", [
   [["--in", "worker-per-queue"], "belong together"],
   [["--in", "worker", "--pcap", "x"], "--in process"],
 ]);
+testRefused("console", [[["--in", "worker-per-queue"], "belong together"]]);
 testRefused("blk", [[["--in", "worker", "--inspect"], "--in process"]]);
 
 const RUNS: readonly (readonly [name: typeof NAMES[number], args: readonly string[]])[] = [
@@ -21,6 +22,8 @@ const RUNS: readonly (readonly [name: typeof NAMES[number], args: readonly strin
   ["blk", ["--in", "worker-per-queue", "--queues", "3", "--ring", "packed"]],
   ["net", ["--in", "worker"]],
   ["net", ["--in", "worker", "--transport", "mmio", "--ring", "packed"]],
+  ["console", ["--in", "worker"]],
+  ["console", ["--in", "worker", "--transport", "mmio", "--ring", "packed"]],
 ];
 
 async function run(name: string, guest: string, args: readonly string[]): Promise<void> {
