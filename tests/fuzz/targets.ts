@@ -3,6 +3,7 @@ import { mmioTarget, pciTarget } from "./bus_target.ts";
 import { consoleTarget } from "./console_target.ts";
 import type { Target } from "./harness.ts";
 import { netTarget } from "./net_target.ts";
+import { virbrTarget } from "./virbr_target.ts";
 import { vringTarget } from "./vring_target.ts";
 
 /** All targets. */
@@ -13,4 +14,5 @@ export const TARGETS: readonly Target<unknown>[] = [
   consoleTarget,
   pciTarget,
   mmioTarget,
+  virbrTarget,
 ] as readonly Target<unknown>[];
