@@ -11,6 +11,7 @@ export type { CheckedOptions, FrontEndOptions, ReconnectOptions } from "./option
 export { FrontEnd, type FrontEndHandlers } from "./front_end.ts";
 export { BackEndError } from "./connection.ts";
 export type { DirtyLog } from "./dirty_log.ts";
+export { RemoteDevice } from "./remote_device.ts";
 export { VhostUserTransport } from "./transport.ts";
 export { ProtocolError } from "../protocol/errors.ts";
 export { ProtocolFeature, protocolFeatureNames } from "../protocol/features.ts";
