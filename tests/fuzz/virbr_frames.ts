@@ -21,7 +21,7 @@ const TARGETS_6 = [
   "ff02::1:2",
   "2001:db8::1",
   "::1",
-  "fe80::3",
+  "fd00:1::3",
 ];
 const NAMES = [
   "gateway",

@@ -110,7 +110,8 @@ class VirbrRun {
   #plug(i: number): TestGuest {
     const mac = `52:54:00:00:00:0${i + 1}`;
     const guest = new TestGuest(this.#net.port(), mac, this.#net.mac, `192.168.122.${i + 2}`);
-    guest.ip6 = `fe80::${i + 2}`;
+    // The one that it could have made of the router's advertisement.
+    guest.ip6 = `fd00:1::${i + 2}`;
     return guest;
   }
 
