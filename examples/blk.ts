@@ -4,7 +4,7 @@ import { figureTable } from "./blk/figures.ts";
 import { openImage } from "./blk/image.ts";
 import { runLinux } from "./blk/linux_guest.ts";
 import { HELP, readOptions } from "./blk/options.ts";
-import { runTs } from "./blk/ts_guest.ts";
+import { runTs, runTsInWorker } from "./blk/ts_guest.ts";
 import { orOwnDriver, runProgram } from "./shared/program.ts";
 
 const status = await runProgram({
@@ -13,7 +13,8 @@ const status = await runProgram({
   readOptions,
   async run(options, progress, judge) {
     using image = openImage(options);
-    const ts = async (): Promise<boolean> => judge(await runTs(options, image, progress));
+    const ts = async (): Promise<boolean> =>
+      judge(await (options.in === "process" ? runTs : runTsInWorker)(options, image, progress));
     if (options.guest === "ts") return await ts();
     const linux = (): Promise<boolean> => runLinux(options, image, progress, judge);
     return await orOwnDriver(progress, linux, options.shell ? null : ts);

@@ -23,7 +23,8 @@ what the guest writes is what the disk image holds.
 
 Usage: deno task example:blk [options]
 
-${COMMON_HELP.first}
+${COMMON_HELP.first}. With --guest ts the driver
+                          is in a worker of its own then, and the main thread does nothing
   --queues N              number of virtqueues, 1 to 16 (default 1)
   --image FILE            use this raw image; it is formatted only with --format
   --format                make a file system on --image first; everything on it is lost

@@ -6,6 +6,8 @@ import { DmaPool } from "@virtio/vring/driver";
 import { randomBytes } from "../shared/bytes.ts";
 import { Checks, type Outcome, type Progress } from "../shared/run.ts";
 import { join } from "../shared/seat.ts";
+import type { BlkGuestData } from "../shared/workers/blk_guest_worker.ts";
+import { guestInWorker } from "../shared/workers/guest.ts";
 import { openDisk } from "./disk.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import type { Image } from "./image.ts";
@@ -65,6 +67,18 @@ export async function runTs(
   checks.addErrors(joined.errors);
   const workMs = performance.now() - start - bootMs;
   return { guest: "ts", checks: checks.list, figures, bootMs, workMs };
+}
+
+/** The same in a worker, its device in another: this thread waits. */
+export async function runTsInWorker(
+  options: Options,
+  { path, scratch }: Image,
+  progress: Progress,
+): Promise<Outcome<Figures>> {
+  const data: BlkGuestData = { options, path: await Deno.realPath(path), scratch };
+  const module = new URL("../shared/workers/blk_guest_worker.ts", import.meta.url);
+  progress.step("our driver and its device each run in a thread of their own");
+  return await guestInWorker<Figures>(module, data, progress);
 }
 
 /** Moves the first `size` bytes of the disk, several requests at a time. */

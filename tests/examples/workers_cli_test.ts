@@ -1,5 +1,5 @@
 /** The examples with their devices in workers: the same runs, the same checks. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { guestFiles } from "../../examples/guest/testing.ts";
 import { lastLine, runExample, testHelp, testRefused } from "./testing.ts";
 
@@ -40,6 +40,11 @@ async function run(name: string, guest: string, args: readonly string[]): Promis
 for (const [name, args] of RUNS) {
   Deno.test(`example:${name} --guest ts ${args.join(" ")}`, () => run(name, "ts", args));
 }
+
+Deno.test("example:blk --in worker has its own driver in a worker too", async () => {
+  const { out } = await runExample("blk", ["--guest", "ts", "--in", "worker", "--megabytes", "1"]);
+  assertStringIncludes(out, "each run in a thread of their own");
+});
 
 for (const name of NAMES) {
   Deno.test({
