@@ -2,7 +2,7 @@
 
 /** A compiled reference. */
 export interface Compiled {
-  /** The library. */
+  /** The library, or the program. */
   readonly library: URL;
   /** The compiler and its version. */
   readonly compiler: string;
@@ -11,9 +11,13 @@ export interface Compiled {
 /**
  * Compiles a C file of this folder with -O2, unless that was done before.
  *
+ * @param kind What it becomes; a library unless given.
  * @returns Null where there is no compiler.
  */
-export async function compile(file: string): Promise<Compiled | null> {
+export async function compile(
+  file: string,
+  kind: "library" | "program" = "library",
+): Promise<Compiled | null> {
   const compiler = await findCompiler();
   if (compiler === null) return null;
   const source = new URL(file, import.meta.url);
@@ -22,13 +26,18 @@ export async function compile(file: string): Promise<Compiled | null> {
   const text = new TextEncoder().encode(await withIncluded(source));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", text));
   const name = Array.from(digest.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0"));
-  const library = new URL(`${file.replace(/\.c$/, "")}-${name.join("")}.so`, cache);
+  const suffix = kind === "library" ? ".so" : "";
+  const library = new URL(`${file.replace(/\.c$/, "")}-${name.join("")}${suffix}`, cache);
   try {
     await Deno.stat(library);
   } catch {
     const temporary = `${library.pathname}.${Deno.pid}`;
     const { success, stderr } = await new Deno.Command(compiler.command, {
-      args: ["-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-o", temporary, source.pathname],
+      args: [
+        "-O2",
+        ...(kind === "library" ? ["-shared", "-fPIC", "-fvisibility=hidden"] : ["-pthread"]),
+        ...["-o", temporary, source.pathname],
+      ],
     }).output();
     if (!success) {
       throw new Error(`The C reference does not compile: ${new TextDecoder().decode(stderr)}`);
