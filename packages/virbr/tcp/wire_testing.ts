@@ -1,4 +1,5 @@
 /** Two engines, and between them a wire that loses, doubles, delays and reorders. */
+import { formatAddress } from "../ip/address.ts";
 import type { AddressWords, Guest, IpOutput, IpPacket, Path } from "../ip/packet.ts";
 import type { Connection, ConnectionHandler } from "./connection.ts";
 import { type CloseReason, TcpEngine, type TcpOptions } from "./engine.ts";
@@ -54,7 +55,9 @@ export class TestIp implements IpOutput {
   readonly view: DataView = new DataView(this.buffer.buffer);
   readonly start = 34;
   readonly room = 65_515;
-  readonly addresses: readonly AddressWords[] = [];
+  readonly addresses: readonly AddressWords[];
+  /** By their addresses as text, for `find`. */
+  readonly guests: Map<string, Guest> = new Map();
   /** Whether anything can be sent. */
   up = true;
   readonly refused: string[] = [];
@@ -62,8 +65,13 @@ export class TestIp implements IpOutput {
   readonly #mtu: number;
   #path: Path | null = null;
 
-  constructor(mtu: number, deliver: (path: Path, bytes: Uint8Array, gsoSize: number) => void) {
+  constructor(
+    mtu: number,
+    deliver: (path: Path, bytes: Uint8Array, gsoSize: number) => void,
+    addresses: readonly AddressWords[] = [],
+  ) {
     this.#mtu = mtu;
+    this.addresses = addresses;
     this.#deliver = deliver;
   }
 
@@ -108,8 +116,8 @@ export class TestIp implements IpOutput {
     this.refused.push(kind);
   }
 
-  find(): Guest | null {
-    return null;
+  find(address: AddressWords): Guest | null {
+    return this.guests.get(formatAddress(address)) ?? null;
   }
 }
 
