@@ -12,6 +12,10 @@ import { normalName } from "./dns/names.ts";
 import type { RebindingRule } from "./dns/rebinding.ts";
 import { isLinkLocal, parseAddress, parseIpv4, sameAddress, Subnet } from "./ip/address.ts";
 import type { AddressWords } from "./ip/packet.ts";
+import type { FlowHook } from "./flow/flow.ts";
+import type { ForwardOptions } from "./flow/forward.ts";
+import type { LimitOptions } from "./flow/limits.ts";
+import type { TcpOptions } from "./tcp/engine.ts";
 import type { Outside, OutsidePeer } from "./outside/outside.ts";
 
 /** Where leases are kept over a restart. */
@@ -48,7 +52,7 @@ export type VirbrEvent =
   | { readonly type: "released"; readonly mac: string; readonly address: string };
 
 /** Options of a `Virbr`; all have defaults. */
-export interface VirbrOptions {
+export interface VirbrOptions extends LimitOptions {
   /**
    * The network of the guests; 192.168.122.0/24 unless given, or the next one of 192.168.123.0/24 and so on that is none of
    * the host's own networks. A prefix of 16 to 29 bits.
@@ -99,6 +103,20 @@ export interface VirbrOptions {
    * guests prefer it and many hosts have no way out for it.
    */
   readonly ipv6?: boolean | string;
+  /** Ports of the host's that lead to guests. `Virbr.ready` resolves when all are open, or says why one is not. */
+  readonly forwards?: readonly ForwardOptions[];
+  /** Whether the gateway's address means the host's loopback, for ports at which no service listens; no unless given. */
+  readonly hostLoopback?: boolean;
+  /** Networks that guests reach though they are the host's own, such as `192.0.2.0/24`. */
+  readonly allow?: readonly string[];
+  /** Networks that guests do not reach. */
+  readonly deny?: readonly string[];
+  /** Whether guests reach all networks that the host is in; no unless given. */
+  readonly hostNetworks?: boolean;
+  /** Sees each new flow, and may refuse it. */
+  readonly onFlow?: FlowHook;
+  /** For TCP. */
+  readonly tcp?: TcpOptions;
   /** Where leases are kept. */
   readonly store?: LeaseStore;
   /** Milliseconds, never backwards; the host's clock unless given. */

@@ -7,15 +7,20 @@ import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpServer, type DhcpStats } from "
 import { Forwarder } from "./dns/forwarder.ts";
 import { encodeName } from "./dns/names.ts";
 import { DNS_PORT, DnsServer, type DnsStats } from "./dns/server.ts";
+import { serveStream } from "./dns/stream.ts";
 import { OutsideUpstream } from "./dns/upstream.ts";
 import { Zone } from "./dns/zone.ts";
-import { formatAddress, formatIpv4, ipv4, isIpv4 } from "./ip/address.ts";
+import { formatAddress, formatIpv4, ipv4, isIpv4, parseAddress } from "./ip/address.ts";
 import { Gateway, type GatewayStats } from "./ip/gateway.ts";
 import { Neighbours } from "./ip/ndp.ts";
 import { stationOf } from "./ip/output.ts";
 import type { AddressWords, Guest, IpLayer } from "./ip/packet.ts";
 import { UdpSender } from "./ip/udp.ts";
 import { gatewayOf, settle, type VirbrOptions, type VirbrSettings } from "./options.ts";
+import type { FlowCounters } from "./flow/flow.ts";
+import type { Forward, ForwardOptions } from "./flow/forward.ts";
+import { Nat } from "./flow/nat.ts";
+import type { TcpCounters } from "./tcp/engine.ts";
 import { guard, Verdict } from "./wire/guard.ts";
 import { GuestPort, type VirbrPort, type VirbrPortOptions } from "./wire/port.ts";
 import type { Station } from "./wire/station.ts";
@@ -29,6 +34,10 @@ export interface VirbrStats {
   readonly dhcp: DhcpStats;
   /** Names. */
   readonly dns: Readonly<DnsStats>;
+  /** Flows to the outside and back. */
+  readonly flows: FlowCounters;
+  /** TCP of the flows, and of the gateway's own services. */
+  readonly tcp: TcpCounters;
 }
 
 /** Queries to the outside that wait for answers: of one guest, and of all. */
@@ -70,6 +79,7 @@ export class Virbr {
   readonly #dhcp: DhcpServer;
   readonly #forwarder: Forwarder | null;
   readonly #dns: DnsServer;
+  readonly #nat: Nat;
   readonly #ports: Set<GuestPort> = new Set();
   #count = 0;
   /** Whether what the store kept is known. */
@@ -134,8 +144,10 @@ export class Virbr {
     }
     this.#dhcp = this.#serveDhcp();
     this.#forwarder = this.#makeForwarder();
+    this.#nat = this.#makeNat();
     this.#dns = this.#serveDns();
     this.#load();
+    this.#open();
   }
 
   /** The gateway's address of IPv4. */
@@ -186,17 +198,56 @@ export class Virbr {
 
   /** What was counted until now. */
   get stats(): VirbrStats {
-    return { gateway: this.#gateway.stats, dhcp: this.#dhcp.stats, dns: this.#dns.stats };
+    return {
+      gateway: this.#gateway.stats,
+      dhcp: this.#dhcp.stats,
+      dns: this.#dns.stats,
+      flows: this.#nat.counters,
+      tcp: this.#nat.tcpCounters,
+    };
   }
 
-  /** The IP layer, for transports. */
+  /** The ports of the host's that lead to guests. */
+  get forwards(): readonly Forward[] {
+    return this.#nat.forwards;
+  }
+
+  /** The IP layer, for transports of one's own. */
   get ip(): IpLayer {
     return this.#gateway;
   }
 
-  /** Resolves when leases that were kept are known; DHCP answers from then on. */
+  /**
+   * Resolves when leases that were kept are known, so that DHCP answers, and the forwards of the options are open.
+   *
+   * @throws What the store said, or {OutsideError} If a port cannot be had.
+   */
   get ready(): Promise<void> {
     return this.#loading;
+  }
+
+  /** Flows that a guest has. */
+  flows(guest: Guest): number {
+    return this.#nat.flows(guest);
+  }
+
+  /**
+   * Makes a port of the host's lead to a guest: its address, its MAC address, or its name, which it may get later.
+   *
+   * @throws {OutsideError} If the port cannot be had.
+   * @throws {TypeError} If an option is none of its kind, or there is no way out.
+   */
+  forward(options: ForwardOptions): Promise<Forward> {
+    const { guest } = options;
+    if (typeof guest !== "string" || parseAddress(guest) !== null) {
+      return this.#nat.forward(options);
+    }
+    const wanted = guest.toLowerCase();
+    const find = (): string | null => {
+      const lease = this.#leases.of(wanted) ?? this.#leases.named(wanted);
+      return lease === null || !lease.bound ? null : formatIpv4(lease.address);
+    };
+    return this.#nat.forward({ ...options, guest: find });
   }
 
   /**
@@ -242,9 +293,10 @@ export class Virbr {
     this.#closed = true;
     for (const port of [...this.#ports]) port.close();
     this.#forwarder?.close();
+    this.#nat.close();
     this.#gateway.close();
     this.#switch.close();
-    await this.#loading;
+    await this.#loading.catch(() => {});
     while (this.#saving !== null) await this.#saving;
   }
 
@@ -362,6 +414,28 @@ export class Virbr {
     return server;
   }
 
+  #makeNat(): Nat {
+    const { mode, subnet, prefix } = this.#settings;
+    const { outside, ...options } = this.#options;
+    return new Nat(this.#gateway, {
+      ...options,
+      inside: prefix === null ? [subnet] : [subnet, prefix],
+      mode: mode === "nat" ? "nat" : "isolated",
+      // What guests have among themselves does not lead to the host.
+      ...(outside === undefined || mode === "guests" ? {} : { outside }),
+    });
+  }
+
+  #open(): void {
+    const { forwards = [] } = this.#options;
+    if (forwards.length > 0) {
+      const all = Promise.all(forwards.map((each) => this.forward(each)));
+      this.#loading = this.#loading.then(async () => void await all);
+    }
+    // Whoever asks for `ready` is told; nobody has to.
+    this.#loading.catch(() => {});
+  }
+
   #makeForwarder(): Forwarder | null {
     const { outside } = this.#options;
     const { mode, resolvers, rebinding, trusted } = this.#settings;
@@ -390,6 +464,7 @@ export class Virbr {
     });
     const server = new DnsServer(zone, this.#forwarder);
     if (dns) {
+      this.#nat.service(DNS_PORT, (stream, guest) => void serveStream(server, stream, guest));
       this.#gateway.service(DNS_PORT, (packet, offset, length, port) => {
         if (!packet.local || port === 0) return;
         const message = packet.buffer.subarray(offset, offset + length);
@@ -427,7 +502,10 @@ export class Virbr {
   #load(): void {
     const { store } = this.#options;
     if (store === undefined) return;
-    const fail = (error: unknown): void => this.#report(error);
+    const fail = (error: unknown): never => {
+      this.#report(error);
+      throw error;
+    };
     const take = (leases: readonly Lease[]): void => this.#leases.restore(leases);
     const loaded = store.load();
     if (!(loaded instanceof Promise)) {
