@@ -1,5 +1,6 @@
 /** GET_INFLIGHT_FD and SET_INFLIGHT_FD: the memory that outlives this process. */
 import { MemoryFile, Seal, SharedMapping } from "@virtio/linux";
+import { MAX_QUEUE_SIZE } from "@virtio/vring";
 import { ProtocolError } from "../protocol/errors.ts";
 import { decodeInflight, encodeInflight } from "../protocol/payloads.ts";
 import { type InflightPlace, inflightSize } from "./inflight.ts";
@@ -124,5 +125,5 @@ export class InflightMemory {
 
 function fits(queues: number, queueSize: number, queueSizes: readonly number[]): boolean {
   return queues > 0 && queues <= queueSizes.length && queueSize > 0 &&
-    queueSize <= Math.max(...queueSizes);
+    queueSize <= MAX_QUEUE_SIZE;
 }

@@ -45,7 +45,8 @@ export class ServedQueue implements Queue {
     inflight: Inflight | null,
   ) {
     this.#packed = (features & VIRTIO_F_RING_PACKED) !== 0n;
-    const position = inflight?.recover(memory, config) ?? config.position;
+    const recovered = inflight?.recover(memory, config) ?? null;
+    const position = recovered ?? config.position;
     const whole = position === undefined ? config : { ...config, position };
     this.#queue = openQueue(memory, whole, features);
     this.#inflight = inflight;
@@ -57,7 +58,7 @@ export class ServedQueue implements Queue {
     const region: MemoryRegion = memory.lookupSegment(area, length)!;
     this.#u16 = region.u16;
     this.#at = (area - region.base) / 2 + (this.#packed ? 7 : 1);
-    inflight?.begin(memory, whole, features);
+    if (recovered === null) inflight?.begin(memory, whole);
   }
 
   /** See `Queue.inFlight`. */
