@@ -4,10 +4,12 @@ import * as blk from "@virtio/blk";
 import { FileBackend } from "@virtio/blk/file";
 import { MemoryBackend } from "@virtio/blk/memory";
 import { OverlayBackend } from "@virtio/blk/overlay";
+import type { Device } from "@virtio/device";
 import { assert, assertEquals } from "@std/assert";
 import { assertSame, pattern } from "../../packages/blk/backends/backend_testing.ts";
 import { LaterBackend } from "../../packages/blk/backends/later_testing.ts";
 import { ranges, RawDriver, turns } from "../../packages/blk/testing.ts";
+import { eachDisk } from "./places.ts";
 
 const {
   BlkConfigOffset: at,
@@ -82,11 +84,7 @@ Deno.test("5.2.6.2-D1 5.2.6.2-D2: the capacity can change while the device works
 });
 
 Deno.test("5.2.6.2-D3: a device that offers RO fails writes with IOERR and writes nothing, negotiated or not", async () => {
-  for (const later of [false, true]) {
-    const bytes = pattern(SIZE, 1);
-    const memory = new MemoryBackend(bytes);
-    const backend = later ? new LaterBackend(memory) : memory;
-    const device = new BlkDevice({ backend, readonly: true });
+  await eachDisk(pattern(SIZE, 1), { readonly: true }, async (device, bytes) => {
     for (const wanted of [blk.VIRTIO_BLK_F_RO, 0n, CACHE]) {
       const driver = await RawDriver.open(device, { wanted });
       for (const out of [new Uint8Array(512), new Uint8Array(8192)]) {
@@ -96,19 +94,12 @@ Deno.test("5.2.6.2-D3: a device that offers RO fails writes with IOERR and write
       assertSame(bytes, pattern(SIZE, 1));
       await driver.session.reset();
     }
-  }
+  });
 });
 
 Deno.test("5.2.6.2-D4 5.2.6.2-D5: an unknown flag makes discard, secure erase and write zeroes UNSUPP, and so does unmap in a discard", async () => {
-  for (const later of [false, true]) {
-    const bytes = pattern(SIZE, 1);
-    const memory = new MemoryBackend(bytes);
-    const backend = later ? new LaterBackend(memory) : memory;
-    const device = new BlkDevice({
-      backend,
-      writeZeroes: { maxSegments: 4 },
-      secureErase: { maxSegments: 4 },
-    });
+  const options = { writeZeroes: { maxSegments: 4 }, secureErase: { maxSegments: 4 } };
+  await eachDisk(pattern(SIZE, 1), options, async (device, bytes) => {
     const driver = await RawDriver.open(device);
     const types: [number, number[]][] = [
       [blk.VIRTIO_BLK_T_DISCARD, [1]],
@@ -128,7 +119,7 @@ Deno.test("5.2.6.2-D4 5.2.6.2-D5: an unknown flag makes discard, secure erase an
       }
     }
     assertSame(bytes, pattern(SIZE, 1));
-  }
+  });
 });
 
 Deno.test("5.2.6.2-D6: a discard gives the storage of its range back", async () => {
@@ -165,25 +156,28 @@ Deno.test("5.2.6.2-D7: write zeroes with unmap gives storage back where the back
   }
 });
 
+/** Writes zeroes in several places of a zeroed disk that was written. */
+async function checkZeroes(device: Device, name: string): Promise<void> {
+  const driver = await RawDriver.open(device);
+  const expected = pattern(SIZE, 3);
+  const wrote = await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: expected.slice() });
+  assertEquals(wrote.status, OK, name);
+  for (const [flags, sector] of [[0, 7], [1, 300], [0, 1000], [1, 1500]] as const) {
+    const sectors = 200;
+    const out = ranges({ sector, sectors, flags }, { sector: 2000, sectors: 48, flags });
+    const answer = await driver.request({ type: blk.VIRTIO_BLK_T_WRITE_ZEROES, out });
+    assertEquals(answer.status, OK, name);
+    expected.fill(0, sector * 512, (sector + sectors) * 512);
+    expected.fill(0, 2000 * 512);
+  }
+  const read = await driver.request({ type: blk.VIRTIO_BLK_T_IN, in: SIZE });
+  assertSame(read.data, expected);
+}
+
 Deno.test("5.2.6.2-D8: after write zeroes the ranges read as zeroes, with unmap and without, and nothing else changes", async () => {
-  await eachBackend(async (backend, name) => {
-    const driver = await RawDriver.open(
-      new BlkDevice({ backend, writeZeroes: { maxSegments: 4 } }),
-    );
-    const expected = pattern(SIZE, 3);
-    const wrote = await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: expected.slice() });
-    assertEquals(wrote.status, OK, name);
-    for (const [flags, sector] of [[0, 7], [1, 300], [0, 1000], [1, 1500]] as const) {
-      const sectors = 200;
-      const out = ranges({ sector, sectors, flags }, { sector: 2000, sectors: 48, flags });
-      const answer = await driver.request({ type: blk.VIRTIO_BLK_T_WRITE_ZEROES, out });
-      assertEquals(answer.status, OK, name);
-      expected.fill(0, sector * 512, (sector + sectors) * 512);
-      expected.fill(0, 2000 * 512);
-    }
-    const read = await driver.request({ type: blk.VIRTIO_BLK_T_IN, in: SIZE });
-    assertSame(read.data, expected);
-  });
+  const options = { writeZeroes: { maxSegments: 4 } };
+  await eachBackend((backend, name) => checkZeroes(new BlkDevice({ backend, ...options }), name));
+  await eachDisk(new Uint8Array(SIZE), options, (device) => checkZeroes(device, "disk"));
 });
 
 Deno.test("5.2.6.2-D9: write_zeroes_may_unmap is set if and only if write zeroes can give storage back", async () => {
@@ -425,9 +419,7 @@ Deno.test("5.2.6.2-D15: reserved values of the lifetime are not sent", async () 
 });
 
 Deno.test("5.2.6.2-D16: zone requests are UNSUPP", async () => {
-  for (const later of [false, true]) {
-    const memory = new MemoryBackend(pattern(SIZE, 1));
-    const device = new BlkDevice({ backend: later ? new LaterBackend(memory) : memory });
+  await eachDisk(pattern(SIZE, 1), {}, async (device) => {
     const driver = await RawDriver.open(device);
     // APPEND, REPORT, OPEN, CLOSE, FINISH, RESET, RESET_ALL.
     for (const type of [15, 16, 18, 20, 22, 24, 26]) {
@@ -436,5 +428,5 @@ Deno.test("5.2.6.2-D16: zone requests are UNSUPP", async () => {
     }
     const read = await driver.request({ type: blk.VIRTIO_BLK_T_IN, in: SIZE });
     assertSame(read.data, pattern(SIZE, 1));
-  }
+  });
 });
