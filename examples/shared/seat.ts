@@ -55,11 +55,12 @@ function onPci(
   memory: GuestMemory,
   host: PciHost,
   errors: Error[],
+  features: bigint,
 ): PciTransport {
   return new PciTransport(device, {
     memory,
     host,
-    features: ringFeatures(seat.ring),
+    features,
     layout: seat.bar,
     ...(seat.interrupt === "intx" ? { msix: false as const } : {}),
     onError: (error) => errors.push(error),
@@ -72,11 +73,12 @@ function onMmio(
   memory: GuestMemory,
   host: MmioHost,
   errors: Error[],
+  features: bigint,
 ): MmioTransport {
   return new MmioTransport(device, {
     memory,
     host,
-    features: ringFeatures(seat.ring),
+    features,
     onError: (error) => errors.push(error),
   });
 }
@@ -85,19 +87,22 @@ function onMmio(
  * Attaches a device to a machine.
  *
  * @param place Counts the devices of a machine: each has a PCI slot or MMIO window of its own.
+ * @param known Feature bits of rings and transport that the device can do, where it is not one of ours.
  */
 export function attach<Made extends Device>(
   machine: V86Machine,
   seat: Seat,
   device: Made,
   place = 0,
+  known = ~0n,
 ): Attached<Made> {
   const errors: Error[] = [];
+  const features = ringFeatures(seat.ring) & known;
   const { memory } = machine;
   if (seat.transport === "pci") {
-    machine.addPci(SLOT + place, (host) => onPci(device, seat, memory, host, errors));
+    machine.addPci(SLOT + place, (host) => onPci(device, seat, memory, host, errors, features));
   } else {
-    machine.addMmio(WINDOW + place, (host) => onMmio(device, seat, memory, host, errors));
+    machine.addMmio(WINDOW + place, (host) => onMmio(device, seat, memory, host, errors, features));
   }
   return { device, errors };
 }
@@ -109,10 +114,11 @@ export function join<Made extends Device>(
   device: Made,
 ): Joined<Made> {
   const errors: Error[] = [];
+  const features = ringFeatures(seat.ring);
   const { driver, counters } = seat.transport === "pci"
-    ? connectPci((host) => onPci(device, seat, memory, host, errors), {
+    ? connectPci((host) => onPci(device, seat, memory, host, errors, features), {
       messages: seat.interrupt === "msix",
     })
-    : connectMmio((host) => onMmio(device, seat, memory, host, errors));
+    : connectMmio((host) => onMmio(device, seat, memory, host, errors, features));
   return { device, errors, driver, counters };
 }
