@@ -18,6 +18,7 @@ import { PACKED_QUEUE } from "./packed_queue.ts";
 import { PCI } from "./pci.ts";
 import { SPLIT_QUEUE } from "./split_queue.ts";
 import { VRING } from "./vring.ts";
+import { WORKER_DEVICE } from "./worker_device.ts";
 
 const FILES: readonly (readonly MutatedFile[])[] = [
   MEMORY,
@@ -39,6 +40,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   NET_CONTROL,
   NET_DEVICE,
   NET_DRIVER,
+  WORKER_DEVICE,
 ];
 
 /** All mutants, in the order in which they are tried. */
