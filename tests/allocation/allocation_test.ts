@@ -7,6 +7,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { BlkDevice } from "@virtio/blk";
+import { LinuxBackend } from "@virtio/blk/linux";
 import { MemoryBackend } from "@virtio/blk/memory";
 import { DeviceState, QueueDevice } from "@virtio/device";
 import { allocateBytes, GuestMemory } from "@virtio/memory";
@@ -146,6 +147,26 @@ for (const [format, ring] of [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]] a
     assert(bytes <= CLEAN, `${bytes} bytes a request`);
     assert(device.stats.reads > 0);
   });
+
+  for (const engine of ["sync", "auto"] as const) {
+    Deno.test({
+      name:
+        `0 bytes are allocated for a 4 KiB read from an image by system calls: ${format}, ${engine}`,
+      ignore: Deno.build.os !== "linux",
+      fn: async () => {
+        const path = await Deno.makeTempFile();
+        await Deno.writeFile(path, new Uint8Array(4096 * BATCH));
+        const backend = LinuxBackend.open(path, { engine });
+        const memory = GuestMemory.allocate(Place.end);
+        const device = new BlkDevice({ backend });
+        const bytes = bytesPerRequest(new Rig(device, memory, ring, Place.data));
+        assert(bytes <= CLEAN, `${bytes} bytes a request`);
+        assert(device.stats.reads > 0);
+        await backend.close();
+        await Deno.remove(path);
+      },
+    });
+  }
 
   Deno.test(`an allocation that is planted in a device is found: ${format}`, () => {
     const memory = GuestMemory.allocate(Place.end);
