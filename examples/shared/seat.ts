@@ -69,7 +69,6 @@ function onPci(
 
 function onMmio(
   device: Device,
-  seat: Seat,
   memory: GuestMemory,
   host: MmioHost,
   errors: Error[],
@@ -102,7 +101,7 @@ export function attach<Made extends Device>(
   if (seat.transport === "pci") {
     machine.addPci(SLOT + place, (host) => onPci(device, seat, memory, host, errors, features));
   } else {
-    machine.addMmio(WINDOW + place, (host) => onMmio(device, seat, memory, host, errors, features));
+    machine.addMmio(WINDOW + place, (host) => onMmio(device, memory, host, errors, features));
   }
   return { device, errors };
 }
@@ -119,6 +118,6 @@ export function join<Made extends Device>(
     ? connectPci((host) => onPci(device, seat, memory, host, errors, features), {
       messages: seat.interrupt === "msix",
     })
-    : connectMmio((host) => onMmio(device, seat, memory, host, errors, features));
+    : connectMmio((host) => onMmio(device, memory, host, errors, features));
   return { device, errors, driver, counters };
 }
