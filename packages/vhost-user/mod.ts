@@ -19,3 +19,4 @@ export {
   type VhostUserStatus,
 } from "./backend/server.ts";
 export { VHOST_USER_CARRIES, VHOST_USER_FEATURES } from "./backend/session.ts";
+export { VhostUserWorkers, type VhostUserWorkersOptions } from "./backend/worker_device.ts";

@@ -22,6 +22,8 @@ export class ServedQueue implements Queue {
   readonly size: number;
   /** Whether its thread looks for buffers by itself: kicks are not asked for then, though `arm` still tells what came. */
   polled = false;
+  /** Chains taken so far. */
+  taken = 0;
   readonly #queue: Queue;
   readonly #inflight: Inflight | null;
   readonly #packed: boolean;
@@ -78,6 +80,7 @@ export class ServedQueue implements Queue {
   pop(): Chain | null {
     const chain = this.#queue.pop();
     if (chain === null) return null;
+    this.taken++;
     if (!this.#packed) {
       this.#next = (this.#next + 1) & 0xffff;
     } else {
@@ -103,6 +106,7 @@ export class ServedQueue implements Queue {
   /** See `Queue.undo`. */
   undo(chain: Chain): void {
     const { slots } = chain;
+    this.taken--;
     this.#inflight?.undone(chain);
     this.#queue.undo(chain);
     if (!this.#packed) {
