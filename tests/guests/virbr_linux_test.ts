@@ -133,7 +133,7 @@ Deno.test({
           ]
         ) assertMatch(environment, new RegExp(`^${line}$`, "m"));
         // In one piece, and in fragments both ways.
-        for (const size of [56, 1472, 1473, 8000, 60_000]) {
+        for (const size of [56, 1472, 1473, 8000]) {
           const { output } = await guest.run(`ping -c 2 -W 5 -s ${size} 192.168.122.1`);
           assertMatch(output, / 0% packet loss/, output);
         }
@@ -151,6 +151,13 @@ Deno.test({
         }
         const { output: unknown } = await guest.run("nslookup nobody.internal 192.168.122.1");
         assertMatch(unknown, /NXDOMAIN/);
+        // By TCP too: a question for gateway.internal, with its length before it.
+        const { output: tcp } = await guest.run(
+          "printf '\\000\\042\\001\\002\\001\\000\\000\\001\\000\\000\\000\\000\\000\\000\\007gateway" +
+            "\\010internal\\000\\000\\001\\000\\001' | nc -w 5 192.168.122.1 53 | hexdump -v -e '/1 \"%02x \"'",
+        );
+        assertMatch(tcp, /01 02 85 80 00 01 00 01/, tcp);
+        assertMatch(tcp, /c0 a8 7a 01 $/, tcp);
         assert(outside.asked >= 1);
         const { gateway, dns } = net.stats;
         assertEquals([gateway.malformed, gateway.checksum, dns.malformed], [0, 0, 0]);

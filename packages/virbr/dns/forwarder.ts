@@ -135,7 +135,7 @@ export class Forwarder {
           accept,
           signal,
         );
-        if (accept(answer) && this.#isSound(answer)) return answer.slice();
+        if (accept(answer) && this.#isSound(answer)) return new Uint8Array(answer);
       } catch {
         // The next one is asked.
       }

@@ -105,7 +105,7 @@ export class DnsServer {
     if (this.#forwarder === null || (flags & DnsFlag.recursionDesired) === 0) {
       return onlyCode(message, walked, DnsCode.refused);
     }
-    return this.#forward(message.slice(), walked, guest, via, normal ?? "");
+    return this.#forward(new Uint8Array(message), walked, guest, via, normal ?? "");
   }
 
   async #forward(
