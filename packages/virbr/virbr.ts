@@ -1,7 +1,7 @@
 import type { Frame } from "@virtio/net";
 import { Switch } from "@virtio/net/switch";
 import { checkInteger } from "@virtio/device";
-import { formatMac } from "@virtio/net/wire";
+import { formatMac, parseStationMac } from "@virtio/net/wire";
 import { type Lease, Leases } from "./dhcp/leases.ts";
 import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpServer, type DhcpStats } from "./dhcp/server.ts";
 import { Forwarder } from "./dns/forwarder.ts";
@@ -260,6 +260,9 @@ export class Virbr {
     if (this.#closed) throw new TypeError("This network is closed: make another one");
     const maxStations = checkInteger("maxStations", options.maxStations, 1, 1024, 8);
     const rate = options.floodRate ?? 10_000;
+    if (options.mac !== undefined && formatMac(parseStationMac(options.mac)) === this.mac) {
+      throw new RangeError(`The MAC address ${this.mac} belongs to the gateway already`);
+    }
     const inner = this.#switch.port({
       name: options.name ?? `port${this.#count}`,
       isolated: options.isolated ?? false,
