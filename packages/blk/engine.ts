@@ -70,7 +70,12 @@ export interface BlkEngine {
 
   /** Readable when there are completions, for a thread that waits for descriptors; -1 if there is no such thing. */
   readonly descriptor: number;
-  /** Tells of completions that are there. @returns How many. */
+  /**
+   * Tells of completions that are there. Where `polled` is set it may leave them for some microseconds, for more to come;
+   * `descriptor` stays readable then.
+   *
+   * @returns How many it told of.
+   */
   reap(): number;
   /**
    * Whether the thread itself calls `reap`. Unless that is set the engine sees to it by the event loop, which costs more time

@@ -14,6 +14,7 @@ import {
 import { type BlkEngine, type EngineClient, LATER, type MemoryPieces } from "../engine.ts";
 import { Addresses } from "./linux_address.ts";
 import type { ImageFile } from "./linux_file.ts";
+import { CompletionHold } from "./linux_hold.ts";
 import { type PieceList, SinglePiece } from "./linux_pieces.ts";
 
 /** Operations begun by one call at most; more are begun by several. */
@@ -23,6 +24,8 @@ const VECTORS = 4 * IOV_MAX;
 /** Operations under way at most: beyond that the thread waits. */
 const MOST = 4096;
 const FSYNC_DATASYNC = 1;
+/** Operations under way from which on completions may be held. */
+const DEEP = 16;
 /** Bytes copied at once of a write that has to be alone. */
 const LARGEST_COPY = 1 << 20;
 
@@ -64,6 +67,7 @@ export class UringEngine implements BlkEngine {
   readonly #poll: PollSet = new PollSet();
   #wake: EventFd | null = null;
   #watching: Promise<void> | null = null;
+  readonly #hold: CompletionHold = new CompletionHold();
 
   /**
    * Makes a ring for a file.
@@ -162,13 +166,32 @@ export class UringEngine implements BlkEngine {
   /** See `BlkEngine`. */
   reap(): number {
     const ring = this.#ring;
+    // Only a thread that comes back soon may leave something for later.
+    if (this.polled && this.inFlight >= DEEP) {
+      const { ready } = ring;
+      if (ready > 0 && this.#hold.holds(ready, this.inFlight, performance.now())) return 0;
+    }
+    const count = this.#take();
+    if (count > 0 && this.inFlight >= DEEP) {
+      this.#hold.took(count, this.inFlight, performance.now());
+    }
+    this.#wakeWatcher();
+    return count;
+  }
+
+  /** If nothing is under way any more, whoever waits for completions does so in vain. */
+  #wakeWatcher(): void {
+    if (this.#watching !== null && this.inFlight === 0) this.#wake!.signal();
+  }
+
+  /** Tells of all completions that are there. */
+  #take(): number {
+    const ring = this.#ring;
     let count = 0;
     while (ring.next()) {
       count++;
       this.#ended(ring.token, ring.result);
     }
-    // Whoever waits for completions does so in vain.
-    if (this.#watching !== null && this.inFlight === 0) this.#wake!.signal();
     return count;
   }
 
@@ -177,8 +200,9 @@ export class UringEngine implements BlkEngine {
     while (this.inFlight > 0) {
       this.#ring.submit(1);
       if (this.#ring.prepared === 0) this.#used = 0;
-      this.reap();
+      this.#take();
     }
+    this.#wakeWatcher();
   }
 
   /** Closes the ring. Waits for what is under way. @returns A promise if the event loop was waiting for completions. */
@@ -211,7 +235,7 @@ export class UringEngine implements BlkEngine {
     while (this.inFlight >= MOST) {
       this.#ring.submit(1);
       if (this.#ring.prepared === 0) this.#used = 0;
-      this.reap();
+      this.#take();
     }
   }
 
@@ -219,7 +243,7 @@ export class UringEngine implements BlkEngine {
     const ring = this.#ring;
     if (ring.prepared === 0) return;
     // If the system has no room for more completions, those that are there have to be taken first.
-    while (!ring.submit()) this.reap();
+    while (!ring.submit()) this.#take();
     this.#used = 0;
   }
 
