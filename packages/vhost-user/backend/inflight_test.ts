@@ -23,7 +23,11 @@ type Step =
   | { readonly do: "push"; readonly which: number }
   | { readonly do: "undo" }
   | { readonly do: "flush" }
-  | { readonly do: "die"; readonly at: "between" | "beforePublishing" | "afterPublishing" };
+  | {
+    readonly do: "die";
+    readonly at: "between" | "beforePublishing" | "afterPublishing";
+    readonly seen: boolean;
+  };
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -39,6 +43,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant("die"),
       at: fc.constantFrom("between", "beforePublishing", "afterPublishing"),
+      seen: fc.boolean(),
     }),
   },
 ) as fc.Arbitrary<Step>;
@@ -103,7 +108,9 @@ for (const [name, features] of [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]]
           inflight.popped(chain);
           const bytes = new Uint8Array(4);
           chain.reader.read(bytes);
-          popped.push({ chain, token: new DataView(bytes.buffer).getUint32(0, true) });
+          const token = new DataView(bytes.buffer).getUint32(0, true);
+          assert(token > (popped.at(-1)?.token ?? -1), "Not in the order in which they came");
+          popped.push({ chain, token });
           return true;
         };
         const push = (which: number): void => {
@@ -140,6 +147,8 @@ for (const [name, features] of [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]]
             if (each.at !== "between" && unpublished.length > 0) {
               flushAndDie(inflight, queue, each.at === "afterPublishing");
             }
+            // The driver may look before the next process does.
+            if (each.seen) take();
             again();
           }
           take();
