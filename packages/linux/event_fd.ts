@@ -1,10 +1,12 @@
 import { closeDescriptor } from "./descriptor.ts";
-import { check, fixedBytes, loadLibc } from "./libc.ts";
+import { Errno } from "./errno.ts";
+import { addressOf, check, errno, fixedBytes, loadLibc } from "./libc.ts";
 
 const SYMBOLS = {
   eventfd: { parameters: ["u32", "i32"], result: "i32" },
   // Counts are far below 2^31, and an isize would be a bigint.
   read: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+  preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i32" },
   write: { parameters: ["i32", "buffer", "usize"], result: "i32" },
 } as const;
 
@@ -17,6 +19,19 @@ const libc = (): NonNullable<typeof symbols> => symbols ??= loadLibc(SYMBOLS);
 const one = fixedBytes(8);
 one[0] = 1;
 const count = fixedBytes(8);
+const RWF_NOWAIT = 8;
+/** Files that have no positions want this one. */
+const NOWHERE = -1n;
+
+let place: Uint8Array<ArrayBuffer> | null = null;
+
+/** An array of one iovec: `count`. */
+function makePlace(): Uint8Array<ArrayBuffer> {
+  const bytes = fixedBytes(16);
+  new BigUint64Array(bytes.buffer).set([addressOf(count), 8n]);
+  return bytes;
+}
+
 // A number does as well as a bigint, though the types do not say so, and costs nothing.
 const EIGHT = 8 as unknown as bigint;
 
@@ -45,12 +60,16 @@ export class EventFd {
   }
 
   /**
-   * Sets the counter to 0.
+   * Sets the counter to 0. Never waits for it: another process that has the file may have made it one that blocks, and may have
+   * taken what was there a moment ago.
    *
-   * @returns Whether it was above. One of another process that blocks while it is 0 must be polled before.
+   * @returns Whether it was above.
    */
   take(): boolean {
-    return libc().read(this.descriptor, count, EIGHT) === 8;
+    const { preadv2, read } = libc();
+    if (preadv2(this.descriptor, place ??= makePlace(), 1, NOWHERE, RWF_NOWAIT) === 8) return true;
+    // What is no event file may not know of this.
+    return errno() === Errno.EOPNOTSUPP && read(this.descriptor, count, EIGHT) === 8;
   }
 
   /** Closes the descriptor. */

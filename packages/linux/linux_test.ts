@@ -153,3 +153,17 @@ Deno.test("files are opened and duplicated by descriptor", () => {
   assertThrows(() => openDescriptor("/nowhere/at/all", OpenFlag.readOnly), SystemError, "ENOENT");
   assertThrows(() => openDescriptor("a\0b", OpenFlag.readOnly), TypeError);
 });
+
+Deno.test("An event file that another process made one that blocks is not waited for", () => {
+  const F_SETFL = 4;
+  const { symbols } = Deno.dlopen("libc.so.6", {
+    fcntl: { parameters: ["i32", "i32", "i64"], result: "i32" },
+  });
+  const event = EventFd.create();
+  assertEquals(symbols.fcntl(event.descriptor, F_SETFL, 0n), 0);
+  assertEquals(event.take(), false);
+  event.signal();
+  event.signal();
+  assertEquals([event.take(), event.take()], [true, false]);
+  event.close();
+});

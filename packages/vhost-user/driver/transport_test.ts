@@ -8,10 +8,10 @@ import { ProtocolFeature, protocolFeatureNames } from "../protocol/mod.ts";
 import { VhostUserServer } from "../mod.ts";
 import { FrontEndMemory, VhostUserTransport } from "./mod.ts";
 import type { FrontEndOptions } from "./options.ts";
+import { reactor } from "../backend/reactor.ts";
 import { openDescriptors } from "./testing.ts";
 
 const MIB = 2 ** 20;
-const FEATURES = CORE_FEATURES;
 
 interface World {
   readonly server: VhostUserServer;
@@ -36,13 +36,11 @@ async function world(
   const server = new VhostUserServer({
     socket,
     device,
-    features: FEATURES,
     onError: (error) => errors.push(error),
   });
   const memory = FrontEndMemory.allocate(4 * MIB);
   const transport = await VhostUserTransport.connect(socket, {
     deviceType: 2,
-    protocolFeatures: ~ProtocolFeature.INFLIGHT_SHMFD,
     onError: (error) => errors.push(error),
     ...options,
     memory,
@@ -54,6 +52,7 @@ async function world(
     await transport.close();
     await server.close();
     memory.close();
+    await reactor().idle();
     await Deno.remove(folder, { recursive: true });
   }
   assertEquals(openDescriptors(), before);
@@ -65,7 +64,7 @@ const pattern = (length: number, seed: number): Uint8Array =>
 for (const ring of ["split", "packed"] as const) {
   Deno.test(`A disk in a server of ours is read and written through shared memory, ${ring} ring`, () =>
     world(async ({ transport, dma, backend, errors }) => {
-      const core = ring === "packed" ? FEATURES : FEATURES & ~VIRTIO_F_RING_PACKED;
+      const core = ring === "packed" ? CORE_FEATURES : CORE_FEATURES & ~VIRTIO_F_RING_PACKED;
       for (let round = 1; round <= 2; round++) {
         const driver = await BlkDriver.open(transport, { dma: dma(), core });
         assertEquals(driver.session.has(VIRTIO_F_RING_PACKED), ring === "packed");
@@ -160,9 +159,7 @@ for (const slots of [true, false]) {
       assertEquals(errors, []);
       await rings.close();
     }, {
-      ...(slots
-        ? {}
-        : { protocolFeatures: ~CONFIGURE_MEM_SLOTS & ~ProtocolFeature.INFLIGHT_SHMFD }),
+      ...(slots ? {} : { protocolFeatures: ~CONFIGURE_MEM_SLOTS }),
     });
   });
 }

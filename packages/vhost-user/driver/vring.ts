@@ -1,13 +1,5 @@
 /** One ring as a front end has it: what the driver said of it, its event files, and how the back end is told. */
-import {
-  addressOf,
-  Errno,
-  EventFd,
-  fixedBytes,
-  IoVectors,
-  readVectors,
-  TransferFlag,
-} from "@virtio/linux";
+import { EventFd } from "@virtio/linux";
 import type { GuestMemory } from "@virtio/memory";
 import type { QueueConfig, QueuePosition } from "@virtio/vring";
 import {
@@ -27,22 +19,6 @@ export interface VringHandlers {
   call(index: number): void;
   /** The back end says that something is wrong with the ring. */
   error(index: number): void;
-}
-
-/** Where counts of event files go. One object, so that the bytes live as long as their address is used. */
-const counter = { bytes: fixedBytes(8), place: new IoVectors(1) };
-{
-  const address = addressOf(counter.bytes);
-  counter.place.set(0, Number(address & 0xffff_ffffn), Number(address >> 32n), 8);
-}
-
-/**
- * Takes what an event file counted. It is never waited for: the other process may have made the file one that blocks, and may
- * have taken the count in between.
- */
-function takeCount(event: EventFd): boolean {
-  const got = readVectors(event.descriptor, counter.place, 1, -1, TransferFlag.noWait);
-  return got === -Errno.EOPNOTSUPP ? event.take() : got === 8;
 }
 
 /** Where a ring goes on, as the messages have it. */
@@ -91,10 +67,10 @@ export class Vring {
     [this.#kick, this.#call, this.#error] = made as [EventFd, EventFd, EventFd];
     this.#watches = [
       reactor().watch(this.#call.descriptor, () => {
-        if (takeCount(this.#call) && this.live) handlers.call(index);
+        if (this.#call.take() && this.live) handlers.call(index);
       }),
       reactor().watch(this.#error.descriptor, () => {
-        if (takeCount(this.#error) && this.live) handlers.error(index);
+        if (this.#error.take() && this.live) handlers.error(index);
       }),
     ];
   }
@@ -167,7 +143,7 @@ export class Vring {
 
   /** Whether there is a call that was not passed on; it is taken. */
   takeCall(): boolean {
-    return takeCount(this.#call);
+    return this.#call.take();
   }
 
   /** Ends it for good. */
