@@ -94,7 +94,8 @@ export function qemuWords(
       return [
         ...chardev,
         ...["-netdev", `vhost-user,id=${name}n,chardev=${name}c`],
-        ...["-device", `virtio-net-pci,netdev=${name}n,romfile=,${suffix}`],
+        // Without KVM, QEMU 7.2 dies of a vhost-user network card with MSI-X.
+        ...["-device", `virtio-net-pci,netdev=${name}n,romfile=,vectors=0,${suffix}`],
       ];
     case DeviceId.entropy:
       return [...chardev, "-device", `vhost-user-rng-pci,chardev=${name}c,${suffix}`];

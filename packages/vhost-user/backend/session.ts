@@ -2,6 +2,7 @@
 import {
   hasFeature,
   Negotiation,
+  unmetRequirement,
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_INDIRECT_DESC,
@@ -369,9 +370,13 @@ export class Session {
   }
 
   async #agree(before: bigint): Promise<void> {
-    const { features } = this;
+    let { features } = this;
     if (features === before && this.#rings.live) return;
     this.#checkIdle("Features");
+    // A front end keeps to itself what it sees to without us, as QEMU a network card's control queue. What builds on that is
+    // not the device's either.
+    const { requires } = this.#served;
+    for (let unmet; (unmet = unmetRequirement(features, requires)) !== null;) features &= ~unmet;
     const negotiation = this.#negotiation;
     negotiation.reset();
     for (let word = 0; word < 2; word++) {

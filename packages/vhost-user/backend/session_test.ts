@@ -98,6 +98,24 @@ Deno.test("Without protocol features a ring is enabled at once", async () => {
   await front.close();
 });
 
+Deno.test("Features that build on one that the front end keeps to itself, as QEMU does, are not the device's", async () => {
+  const device = Object.assign(new EchoDevice(), {
+    features: 7n,
+    requires: [[1n, 2n], [4n, 1n]] as const,
+  });
+  let seen = 0n;
+  const start = device.start.bind(device);
+  device.start = (activation) => {
+    seen = activation.features;
+    start(activation);
+  };
+  const front = await live(device, SPLIT | 5n, P.MQ);
+  front.request(0, 3);
+  assertEquals(await front.used(0, 1), [3]);
+  assertEquals(seen & 7n, 0n);
+  await front.close();
+});
+
 Deno.test("A packed ring that is given base 0, as User Mode Linux does, begins in its first round", async () => {
   const front = new Front(new EchoDevice());
   await front.negotiate(PACKED, P.MQ);
