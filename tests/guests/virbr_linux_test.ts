@@ -1,5 +1,7 @@
 /** A stock Linux, and iPXE, on our network: DHCP, names, pings. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { BlkDevice } from "@virtio/blk";
+import { MemoryBackend } from "@virtio/blk/memory";
 import { NetDevice } from "@virtio/net";
 import {
   type DatagramOptions,
@@ -10,8 +12,10 @@ import {
   type VirbrOptions,
   type VirbrPort,
 } from "@virtio/virbr";
+import { V86Machine } from "@virtio/v86";
 import type { Guest } from "../../examples/guest/guest.ts";
-import { guestFiles, restoreGuest } from "../../examples/guest/testing.ts";
+import { firmwareFiles, guestFiles, ipxeFile, restoreGuest } from "../../examples/guest/testing.ts";
+import { buildGrubDisk } from "../../examples/guest/grub.ts";
 import { attach } from "../../examples/shared/seat.ts";
 import { drive, SEATS } from "./seats.ts";
 
@@ -197,6 +201,58 @@ Deno.test({
         assertEquals(net.stats.dhcp.messages.release, 1);
       } finally {
         await guest.destroy();
+      }
+    });
+  },
+});
+
+const firmware = await firmwareFiles();
+const ipxe = await ipxeFile();
+
+Deno.test({
+  name: "iPXE gets an address from us, and asks at the address that we name for what to boot",
+  ignore: firmware === null || ipxe === null,
+  fn: async () => {
+    const asked = Promise.withResolvers<string>();
+    const outside: Outside = {
+      connect: (address, port) => {
+        asked.resolve(`${address} ${port}`);
+        return Promise.reject(new OutsideError("refused", "There is nobody"));
+      },
+    };
+    const boot = { file: "http://198.51.100.80/boot.ipxe" };
+    await withNet({ outside, boot }, async (net) => {
+      const machine = await V86Machine.create({
+        firmware: { bios: firmware!.bios, vgaBios: firmware!.vgaBios },
+        onStopped: (reason) => asked.reject(new Error(`The machine stopped: ${reason}`)),
+      });
+      const timer = setTimeout(
+        () => asked.reject(new Error(`iPXE got no further than ${JSON.stringify(net.stats)}`)),
+        180_000,
+      );
+      try {
+        const [, seat] = SEATS.find(([, { transport, ring }]) =>
+          transport === "pci" && ring === "split"
+        )!;
+        const image = buildGrubDisk({
+          grub: firmware!.grub,
+          kernel: ipxe!,
+          commandLine: "",
+          realMode: true,
+        });
+        attach(machine, seat, new BlkDevice({ backend: new MemoryBackend(image) }));
+        const mac = "52:54:00:00:00:09";
+        const card = new NetDevice({ backend: net.port({ name: "ipxe" }), mac });
+        attach(machine, seat, card, 1);
+        machine.run();
+        assertEquals(await asked.promise, "198.51.100.80 80");
+        assertEquals(net.leases.map(({ mac, address }) => [mac, address]), [
+          [mac, "192.168.122.2"],
+        ]);
+        assertEquals(net.stats.dhcp.messages.nak, 0);
+      } finally {
+        clearTimeout(timer);
+        await machine.destroy();
       }
     });
   },
