@@ -4,13 +4,21 @@ import { checkInteger } from "@virtio/device";
 import { formatMac, parseStationMac } from "@virtio/net/wire";
 import { type Lease, Leases } from "./dhcp/leases.ts";
 import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpServer, type DhcpStats } from "./dhcp/server.ts";
+import { DHCP6_CLIENT_PORT, DHCP6_SERVER_PORT, Dhcp6Server } from "./dhcp/server6.ts";
 import { Forwarder } from "./dns/forwarder.ts";
 import { encodeName } from "./dns/names.ts";
 import { DNS_PORT, DnsServer, type DnsStats } from "./dns/server.ts";
 import { serveStream } from "./dns/stream.ts";
 import { OutsideUpstream } from "./dns/upstream.ts";
 import { Zone } from "./dns/zone.ts";
-import { formatAddress, formatIpv4, ipv4, isIpv4, parseAddress } from "./ip/address.ts";
+import {
+  formatAddress,
+  formatIpv4,
+  ipv4,
+  isIpv4,
+  isLinkLocal,
+  parseAddress,
+} from "./ip/address.ts";
 import { Gateway, type GatewayStats } from "./ip/gateway.ts";
 import { Neighbours } from "./ip/ndp.ts";
 import { stationOf } from "./ip/output.ts";
@@ -43,6 +51,9 @@ export interface VirbrStats {
 /** Queries to the outside that wait for answers: of one guest, and of all. */
 const QUERIES_PER_GUEST = 64;
 const QUERIES = 512;
+
+/** Milliseconds after which a guest that is not silent is told again what the router advertises. */
+const ADVERTISE = 600_000;
 
 const LINK_LOCAL: AddressWords = new Uint32Array([0xfe80_0000, 0, 0, 1]);
 
@@ -138,9 +149,10 @@ export class Virbr {
         mtu,
         router: mode === "nat",
         resolver: settings.dns,
-        domain: encodeName(settings.domain),
-        dhcp: false,
+        search: this.#search,
+        dhcp: settings.dhcp,
       });
+      this.#serveDhcp6(six);
     }
     this.#dhcp = this.#serveDhcp();
     this.#forwarder = this.#makeForwarder();
@@ -323,6 +335,10 @@ export class Virbr {
       port.counts[3 + verdict]!++;
       return;
     }
+    if (now - station.advertised > ADVERTISE) {
+      station.advertised = now;
+      this.#gateway.advertise(station);
+    }
     const toHigh = view.getUint32(0) >>> 8;
     if ((toHigh & 0x01_0000) !== 0) {
       frame.hold();
@@ -380,7 +396,7 @@ export class Virbr {
         router: mode === "nat" ? gateway : 0,
         resolvers: settings.dns ? [gateway] : [],
         domain: settings.domain,
-        search: new Uint8Array(settings.search.flatMap((one) => [...encodeName(one)])),
+        search: this.#search,
         mtu: settings.mtu,
         leaseTime: settings.leaseTime,
         boot: settings.boot,
@@ -415,6 +431,29 @@ export class Virbr {
       });
     }
     return server;
+  }
+
+  #serveDhcp6(address: AddressWords): void {
+    const { mac, dns, dhcp } = this.#settings;
+    if (!dhcp) return;
+    const server = new Dhcp6Server({
+      mac,
+      resolver: dns ? address : null,
+      search: this.#search,
+    });
+    this.#gateway.service(DHCP6_SERVER_PORT, (packet, offset, length) => {
+      if (isIpv4(packet.destination) || !isLinkLocal(packet.source)) return;
+      const answer = server.answer(packet, offset, length);
+      if (answer === null) return;
+      const to = packet.source.slice();
+      const { guest } = packet;
+      this.#udp.send(guest, LINK_LOCAL, DHCP6_SERVER_PORT, to, DHCP6_CLIENT_PORT, answer);
+    });
+  }
+
+  /** The search list in the format of DNS. */
+  get #search(): Uint8Array {
+    return new Uint8Array(this.#settings.search.flatMap((one) => [...encodeName(one)]));
   }
 
   #makeNat(): Nat {

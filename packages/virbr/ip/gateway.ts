@@ -26,7 +26,7 @@ import {
   sendRejection,
 } from "./icmp.ts";
 import { Input, type InputDrops } from "./input.ts";
-import type { Neighbours } from "./ndp.ts";
+import { ALL_NODES, type Neighbours } from "./ndp.ts";
 import { Output, stationOf, StationPath } from "./output.ts";
 import {
   type AddressWords,
@@ -226,6 +226,12 @@ export class Gateway implements IpLayer, IpOutput {
       else this.neighbours?.ask(port, address, this.#out);
     }
     return null;
+  }
+
+  /** Sends a router advertisement that nobody asked for. */
+  advertise(station: Station): void {
+    // In the midst of something else it is not that urgent.
+    if (this.#busy === 0) this.neighbours?.advertise(station, ALL_NODES, this.#out);
   }
 
   /** A station is no more. */

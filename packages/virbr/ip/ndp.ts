@@ -19,7 +19,7 @@ const OPTION_RDNSS = 25;
 const OPTION_DNSSL = 31;
 
 /** Seconds that what is advertised counts. */
-const ROUTER_LIFETIME = 1800;
+const ROUTER_LIFETIME = 9000;
 const PREFIX_LIFETIME = 86_400;
 
 /** All nodes of the link (RFC 4291, 2.7.1). */
@@ -39,8 +39,8 @@ export interface NeighboursOptions {
   readonly router: boolean;
   /** Whether the gateway resolves names. */
   readonly resolver: boolean;
-  /** The search domain in the format of DNS; empty if there is none. */
-  readonly domain: Uint8Array;
+  /** The search list in the format of DNS; empty if there is none. */
+  readonly search: Uint8Array;
   /** Whether DHCPv6 tells more (the O flag). */
   readonly dhcp: boolean;
 }
@@ -74,7 +74,7 @@ export class Neighbours {
 
   /** Sends a router advertisement. */
   advertise(to: Station, destination: AddressWords, output: Output): void {
-    const { linkLocal, prefix, mtu, router, resolver, address, domain, dhcp } = this.#options;
+    const { linkLocal, prefix, mtu, router, resolver, address, search, dhcp } = this.#options;
     const path = new StationPath(to, linkLocal, destination, IpProtocol.icmpv6, mtu);
     path.hopLimit = 255;
     if (!output.begin(path)) return;
@@ -103,12 +103,12 @@ export class Neighbours {
       writeIpv6(view, at + 8, address);
       at += 24;
     }
-    if (domain.length > 0) {
-      const units = 1 + Math.ceil(domain.length / 8);
+    if (search.length > 0) {
+      const units = 1 + Math.ceil(search.length / 8);
       view.setUint32(at, OPTION_DNSSL << 24 | units << 16);
       view.setUint32(at + 4, ROUTER_LIFETIME);
       buffer.fill(0, at + 8, at + units * 8);
-      buffer.set(domain, at + 8);
+      buffer.set(search, at + 8);
       at += units * 8;
     }
     output.finish(at - start, 2, 0);

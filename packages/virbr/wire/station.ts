@@ -23,6 +23,8 @@ export class Station implements Guest {
   readonly at: GuestPort;
   /** When it was heard last, in milliseconds. */
   heard = 0;
+  /** When it was last told what the router advertises without having asked. */
+  advertised = 0;
   /** The address that DHCP gave it, 0 if none. */
   leased = 0;
   /** The name of its lease; empty if it has none. */

@@ -68,6 +68,7 @@ export class Stations {
     if (port.stations >= port.maxStations && !this.#makeRoom(port, now)) return null;
     const station = new Station(high, low, port);
     station.heard = now;
+    station.advertised = now;
     this.#byMac.set(key, station);
     port.stations++;
     this.onNew(station);
