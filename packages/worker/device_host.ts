@@ -8,8 +8,9 @@ import { JournaledQueue } from "./journaled_queue.ts";
 import type { ServeOptions } from "./serve.ts";
 import { type Bell, type Link, Word } from "./words.ts";
 
-/** Turns of the loop after which the event loop turns too, whatever the load. */
-const TURNS = 64;
+/** Milliseconds after which the event loop turns, whatever the load; and turns of the worker's loop between two looks at the clock. */
+const TURN = 10;
+const LOOKS = 64;
 
 /**
  * What `DeviceState` is to a device in process, for one in a worker: it does what calls say, passes kicks on, and sends what
@@ -35,6 +36,7 @@ export class DeviceHost {
   #configChanged = false;
   #failure: News["failure"] = null;
   #turns = 0;
+  #turned = 0;
 
   /** @param post Sends to the other side. */
   constructor(
@@ -95,7 +97,12 @@ export class DeviceHost {
 
   /** Whether the event loop should turn now, so that messages, timers and sockets get their time. */
   wantsTurn(): boolean {
-    return ++this.#turns % TURNS === 0 || this.#waiting !== null || !this.idle;
+    if (!this.idle) return true;
+    if (++this.#turns % LOOKS !== 0) return false;
+    const now = performance.now();
+    if (now - this.#turned < TURN) return false;
+    this.#turned = now;
+    return true;
   }
 
   /** Guest memory that a call will name. */

@@ -106,18 +106,20 @@ async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise
     }
     // A busy queue puts off the rest of its chains to a later turn: there would be none while this thread sleeps.
     while (options.events === false && deferring()) await new Promise<void>(defer);
+    // Messages wait for the event loop.
+    let idle = false;
     Atomics.store(words, Word.workerAsleep, 1);
     if (Atomics.load(words, Word.wake) === seen) {
       if (options.events === false && host.idle) {
         link.rest();
-        Atomics.wait(words, Word.wake, seen, LONGEST_SLEEP);
+        idle = Atomics.wait(words, Word.wake, seen, LONGEST_SLEEP) === "timed-out";
       } else {
         const waiting = Atomics.waitAsync(words, Word.wake, seen);
         if (waiting.async) await waiting.value;
       }
     }
     Atomics.store(words, Word.workerAsleep, 0);
-    if (options.events === false && host.wantsTurn()) await turn();
+    if (idle || options.events === false && host.wantsTurn()) await turn();
   }
 }
 

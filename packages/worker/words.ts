@@ -1,3 +1,8 @@
+/** Most queues of a device. */
+export const MAX_QUEUES = 1024;
+/** Words of a line of a processor's cache. */
+const LINE = 16;
+
 /**
  * The words of shared memory between a device's worker and the transport's side. All are 32-bit and touched by `Atomics`,
  * but for what only one thread writes, and publishes by one of the others.
@@ -13,16 +18,16 @@ export const Word = {
   workerAsleep: 1,
   /** How often the worker had to be woken. */
   notifications: 2,
+  /** Here the counters of kicks begin, one a queue: those of the first queues in the line of `wake`. */
+  kicks: 3,
   /** State of the call that is under way, one of `CallState`. */
-  call: 16,
+  call: LINE * (1 + MAX_QUEUES / LINE),
   /** Bytes of the part of a call that lies in the area. */
-  length: 17,
+  length: LINE * (1 + MAX_QUEUES / LINE) + 1,
   /** Counts what the worker has to say beside interrupts; a call then asks for it. */
-  news: 32,
+  news: LINE * (2 + MAX_QUEUES / LINE),
   /** Who may touch guest memory, one of `LeaseState`. */
-  lease: 48,
-  /** Here the counters of kicks begin, one a queue. */
-  kicks: 64,
+  lease: LINE * (3 + MAX_QUEUES / LINE),
 } as const;
 
 /** Words of the bell, which the transport's side sleeps on: all workers of a device ring the same. */
@@ -34,7 +39,7 @@ export const BellWord = {
   /** How often it had to be woken: what notifications cost is seen here. */
   notifications: 2,
   /** Here the counters of interrupts begin, one a queue. */
-  interrupts: 16,
+  interrupts: 3,
 } as const;
 
 /**
@@ -73,9 +78,7 @@ export const CallState = {
 /** Bytes of the area that calls go through. */
 const AREA = 32 * 1024;
 
-/** Most queues of a device. */
-export const MAX_QUEUES = 1024;
-const WORDS = Word.kicks + MAX_QUEUES;
+const WORDS = LINE * (4 + MAX_QUEUES / LINE);
 
 /** What the workers of one device ring, and the transport's side listens to. */
 export class Bell {
