@@ -19,6 +19,9 @@ export class SplitInflight implements Inflight {
   /** Counts chains, so that they are done again in their order. */
   #counter = 1;
   #usedIdx = 0;
+  /** How many chains were in flight when the process before was killed, and how many were taken since; see `undone`. */
+  #recovered = 0;
+  #taken = 0;
   /** Heads that were used and not published. */
   readonly #batch: Uint16Array;
   #count = 0;
@@ -71,6 +74,7 @@ export class SplitInflight implements Inflight {
       memory.writeU16(config.driverArea + 4 + 2 * ((used + i) & (size - 1)), head);
     });
     this.#usedIdx = used;
+    this.#recovered = heads.length;
     return { nextAvail: used, nextUsed: used, availWrap: 0, usedWrap: 0 };
   }
 
@@ -99,6 +103,8 @@ export class SplitInflight implements Inflight {
 
   /** See `Inflight.popped`. */
   popped(chain: Chain): void {
+    // It is noted already, with its place among those of the earlier process.
+    if (++this.#taken <= this.#recovered) return;
     const at = At.first + Entry.size * chain.id;
     const counter = this.#counter++;
     this.#view.setUint32(at + Entry.counter, counter >>> 0, true);
@@ -108,6 +114,8 @@ export class SplitInflight implements Inflight {
 
   /** See `Inflight.undone`. */
   undone(chain: Chain): void {
+    // What is in flight from an earlier process stays so: only the notes tell where in the ring new chains begin.
+    if (this.#taken-- <= this.#recovered) return;
     Atomics.store(this.#u8, At.first + Entry.size * chain.id, 0);
   }
 
