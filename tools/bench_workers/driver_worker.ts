@@ -32,8 +32,9 @@ export interface Measured {
 }
 
 const SPACE = 0x40_0000;
-/** Milliseconds after which a request counts as lost. */
-const PATIENCE = 10_000;
+/** Milliseconds of a sleep, and how many may be in vain one after the other before a request counts as lost. */
+const SLEEP = 50;
+const MOST_VAIN = 200;
 
 /** One queue with its requests. */
 class Lane {
@@ -135,7 +136,7 @@ class Rig {
   #work(): void {
     const device = this.#device;
     const lanes = this.#lanes;
-    let since = performance.now();
+    let vain = 0;
     for (;;) {
       let any = false;
       let over = true;
@@ -147,10 +148,8 @@ class Rig {
       }
       if (this.#failure !== null) throw this.#failure;
       if (over) return;
-      if (any || device.wait(50)) continue;
-      const now = performance.now();
-      if (now - since > PATIENCE) throw new Error("A request was lost");
-      since = now;
+      if (any || device.wait(SLEEP)) vain = 0;
+      else if (++vain > MOST_VAIN) throw new Error("A request was lost");
     }
   }
 
