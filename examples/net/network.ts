@@ -2,7 +2,7 @@
 import type { Device } from "@virtio/device";
 import { type FrameTap, type NetBackend, NetDevice } from "@virtio/net";
 import { BroadcastBackend } from "@virtio/net/broadcast";
-import { Switch, type SwitchPort } from "@virtio/net/switch";
+import { Switch } from "@virtio/net/switch";
 import { openPcapng, type PcapngFile } from "@virtio/net/pcapng";
 import { type Checks, RunError } from "../shared/run.ts";
 import type { NetWorkerData } from "../shared/workers/net_worker.ts";
@@ -35,7 +35,11 @@ export interface Network extends Disposable {
   readonly captureError: Error | null;
 }
 
-type Card = Pick<Place, "card" | "counted"> & Disposable;
+/** A network card of a guest's. */
+export type Card = Pick<Place, "card" | "counted"> & Disposable;
+
+/** Where its cable ends. */
+export type CardPort = NetBackend & { plug(backend: NetBackend): void };
 
 /** A card in this thread. */
 function cardHere(backend: NetBackend, mac: string, mtu: number, tap: FrameTap | null): Card {
@@ -48,7 +52,7 @@ function cardHere(backend: NetBackend, mac: string, mtu: number, tap: FrameTap |
 }
 
 /** A card in a worker, and a cable from there to a port of the switch, which is in this thread. */
-async function cardInWorker(port: SwitchPort, mac: string, mtu: number): Promise<Card> {
+async function cardInWorker(port: CardPort, mac: string, mtu: number): Promise<Card> {
   const name = `card ${crypto.randomUUID()}`;
   const cable = new BroadcastBackend(name);
   port.plug(cable);
@@ -73,6 +77,18 @@ async function cardInWorker(port: SwitchPort, mac: string, mtu: number): Promise
   }
 }
 
+/** Makes a card at a port, where the user wants it. */
+export async function makeCard(
+  options: Pick<Options, "in" | "mtu">,
+  port: CardPort,
+  mac: string,
+  tap: FrameTap | null,
+): Promise<Card> {
+  return options.in === "process"
+    ? cardHere(port, mac, options.mtu, tap)
+    : await cardInWorker(port, mac, options.mtu);
+}
+
 /** Puts the network together. @throws {RunError} If the capture file cannot be written. */
 export async function makeNetwork(options: Options): Promise<Network> {
   const { mtu } = options;
@@ -83,9 +99,7 @@ export async function makeNetwork(options: Options): Promise<Network> {
     const name = `guest ${number}`;
     const mac = `02:00:00:00:00:0${number}`;
     const port = network.port({ name });
-    const card = options.in === "process"
-      ? cardHere(port, mac, mtu, capture?.writer.add(name) ?? null)
-      : await cardInWorker(port, mac, mtu);
+    const card = await makeCard(options, port, mac, capture?.writer.add(name) ?? null);
     return { name, ip: `10.0.0.${number}`, mac, ...card };
   };
   const places = [await place(1), await place(2)] as const;
@@ -109,7 +123,11 @@ export async function makeNetwork(options: Options): Promise<Network> {
   };
 }
 
-function openCapture(path: string | null, failed: (error: Error) => void): PcapngFile | null {
+/** Opens the user's capture, if there is to be one. @throws {RunError} If it cannot be written. */
+export function openCapture(
+  path: string | null,
+  failed: (error: Error) => void,
+): PcapngFile | null {
   if (path === null) return null;
   try {
     return openPcapng(path, {}, (error) => failed(error as Error));
@@ -119,7 +137,10 @@ function openCapture(path: string | null, failed: (error: Error) => void): Pcapn
 }
 
 /** Notes it where frames are missing in the capture. */
-export function checkCapture({ captureError }: Network, checks: Checks): void {
+export function checkCapture(
+  { captureError }: Pick<Network, "captureError">,
+  checks: Checks,
+): void {
   if (captureError !== null) {
     checks.add(`all frames were captured (${captureError.message})`, false);
   }

@@ -47,8 +47,13 @@ function answer(
  *
  * @throws {Error} Rejects if there is no answer, another than 200, or less of it than was announced.
  */
-export async function fetchHttp(station: Station, ip: string, path: string): Promise<Uint8Array> {
-  const connection = await station.connect(ip, 80);
+export async function fetchHttp(
+  station: Station,
+  ip: string,
+  path: string,
+  port = 80,
+): Promise<Uint8Array> {
+  const connection = await station.connect(ip, port);
   const pieces: Uint8Array[] = [];
   let length = 0;
   connection.onData = (data) => {
