@@ -3,6 +3,7 @@ import { mmioTarget, pciTarget } from "./bus_target.ts";
 import { consoleTarget } from "./console_target.ts";
 import type { Target } from "./harness.ts";
 import { netTarget } from "./net_target.ts";
+import { tcpTarget } from "./tcp_target.ts";
 import { virbrTarget } from "./virbr_target.ts";
 import { vringTarget } from "./vring_target.ts";
 
@@ -15,4 +16,5 @@ export const TARGETS: readonly Target<unknown>[] = [
   pciTarget,
   mmioTarget,
   virbrTarget,
+  tcpTarget,
 ] as readonly Target<unknown>[];

@@ -33,11 +33,17 @@ export class TestStream implements OutsideStream {
   closed = false;
   /** Writes wait while this is so. */
   stuck = false;
+  /** Whom it was to reach. */
+  readonly peer: string;
   #incoming: Uint8Array[] = [];
   #ends = false;
   #failure: Error | null = null;
   #wake: (() => void) | null = null;
   #release: (() => void) | null = null;
+
+  constructor(peer = "") {
+    this.peer = peer;
+  }
 
   async read(into: Uint8Array): Promise<number | null> {
     for (;;) {
@@ -145,7 +151,7 @@ export class TestOutside implements Outside {
       throw new OutsideError("failed", "aborted");
     }
     if (this.problem !== null) throw new OutsideError(this.problem, "as the test wants");
-    const stream = new TestStream();
+    const stream = new TestStream(`${address} ${port}`);
     this.streams.push(stream);
     return stream;
   }
@@ -185,12 +191,14 @@ export class TestWorld {
   readonly gateway: AddressWords = ipv4(192, 168, 122, 1);
   /** The guest's own TCP. */
   readonly tcp: TcpEngine;
+  /** Gets the guest's segments in place of its TCP. */
+  onSegment: ((path: Path, bytes: Uint8Array) => void) | null = null;
   /** Datagrams that the guest got. */
   readonly datagrams: { readonly from: string; readonly to: number; readonly bytes: number[] }[] =
     [];
   readonly #transports: Map<number, Transport | null> = new Map();
 
-  constructor(options: Partial<NatOptions> = {}) {
+  constructor(options: Partial<NatOptions> = {}, bufferSize = 65_536) {
     const { timing } = this;
     this.ip = new TestIp(1500, (path, bytes) => this.#toGuest(path, bytes), [this.gateway]);
     this.ip.guests.set(formatAddress(this.address), this.guest);
@@ -201,7 +209,7 @@ export class TestWorld {
     this.nat = new Nat(layer, {
       outside: this.outside,
       inside: [Subnet.parse("192.168.122.0/24")],
-      tcp: { timing, bufferSize: 65_536 },
+      tcp: { timing, bufferSize },
       ...options,
     });
     const out = new TestIp(1500, (path, bytes) => {
@@ -216,7 +224,9 @@ export class TestWorld {
   }
 
   #toGuest(path: Path, bytes: Uint8Array): void {
-    if (path.protocol === IpProtocol.tcp) {
+    if (path.protocol === IpProtocol.tcp && this.onSegment !== null) {
+      this.onSegment(path, bytes);
+    } else if (path.protocol === IpProtocol.tcp) {
       this.timing.after(1, () => {
         this.tcp.receive(packetOf(this.guest, path.source, path.destination, bytes));
       });
