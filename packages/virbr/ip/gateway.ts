@@ -105,6 +105,8 @@ export class Gateway implements IpLayer, IpOutput {
   readonly #waiting: WaitingFrames = new WaitingFrames(WAITING_FRAMES, WAITING_BYTES);
   readonly #waitingFrom: (Station | null)[] = [];
   readonly #asking: TokenBucket = new TokenBucket(10, 10);
+  /** Of the subnet. */
+  readonly #broadcast: AddressWords;
   #busy = 0;
   #scheduled = false;
   #timer: ReturnType<typeof setTimeout> | null = null;
@@ -115,6 +117,7 @@ export class Gateway implements IpLayer, IpOutput {
   constructor(options: GatewayOptions, stations: Stations) {
     this.#options = options;
     this.#stations = stations;
+    this.#broadcast = ipv4(options.subnet.broadcast);
     this.addresses = [ipv4(options.address), ...options.addresses6];
     this.#input = new Input(options.reassembly);
     this.#out = new Output(options.mac, (frame, port) => this.#send(frame, port));
@@ -320,20 +323,20 @@ export class Gateway implements IpLayer, IpOutput {
   #route4(): void {
     this.#received++;
     const { packet } = this.#input;
-    const to = packet.destination[3]!;
-    const { subnet, address, forwarding } = this.#options;
-    packet.local = to === address;
+    const { destination } = packet;
+    const { subnet, forwarding } = this.#options;
+    packet.local = destination[3] === this.addresses[0]![3];
     if (packet.local) {
       this.#local(packet);
       return;
     }
-    if (isGroup(packet.destination) || to === subnet.broadcast) {
+    if (isGroup(destination) || destination[3] === this.#broadcast[3]) {
       if (packet.protocol === IpProtocol.udp) this.#serve(packet);
       return;
     }
     if (isUnspecified(packet.source)) return;
-    if (subnet.contains(packet.destination)) this.refuse(packet, "host");
-    else if (isMartian4(to)) this.refuse(packet, "network");
+    if (subnet.contains(destination)) this.refuse(packet, "host");
+    else if (isMartian4(destination)) this.refuse(packet, "network");
     else if (packet.hopLimit < 2) this.refuse(packet, "hopLimit");
     else if (!forwarding) this.refuse(packet, "prohibited");
     else this.#outward(packet);
@@ -423,8 +426,8 @@ export class Gateway implements IpLayer, IpOutput {
 }
 
 /** Addresses of IPv4 that never are on a wire (RFC 6890). Which others may be reached is for whoever has the way out. */
-function isMartian4(address: number): boolean {
-  const first = address >>> 24;
+function isMartian4(address: AddressWords): boolean {
+  const first = address[3]! >>> 24;
   return first === 0 || first === 127 || first >= 240;
 }
 

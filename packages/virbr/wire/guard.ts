@@ -73,14 +73,17 @@ function guardIpv4(
   if (length < IP + 20) return Verdict.malformed;
   const size = (view.getUint8(IP) & 15) * 4;
   if (view.getUint8(IP) >> 4 !== 4 || size < 20) return Verdict.malformed;
-  const source = view.getUint32(IP + 12);
   const first = (view.getUint16(IP + 6) & 0x1fff) === 0;
   const udp = view.getUint8(IP + 9) === IpProtocol.udp && first && length >= IP + size + 4;
   const ports = udp ? view.getUint32(IP + size) : 0;
   // Only the gateway gives out addresses.
   if (ports === 67 * 0x1_0000 + 68) return Verdict.rogue;
+  if (view.getInt32(IP + 12) === station.latest4 && station.latest4 !== 0) return Verdict.fine;
+  const source = view.getUint32(IP + 12);
   if (source === 0) return (ports & 0xffff) === 67 ? Verdict.fine : Verdict.spoofed;
-  return stations.claim4(station, source) ? Verdict.fine : Verdict.spoofed;
+  if (!stations.claim4(station, source)) return Verdict.spoofed;
+  station.latest4 = source | 0;
+  return Verdict.fine;
 }
 
 function guardIpv6(

@@ -31,6 +31,8 @@ export class Station implements Guest {
   leaseName = "";
   /** Addresses of IPv4 that it uses, the newest last. */
   readonly ipv4: number[] = [];
+  /** The one that it used last, as a signed number, which is never boxed; 0 if that is to be looked up. */
+  latest4 = 0;
   /** Addresses of IPv6 that it uses, the newest last. */
   readonly ipv6: AddressWords[] = [];
   /** How often it is told of errors. */
@@ -79,8 +81,16 @@ export class Station implements Guest {
   add4(address: number): number {
     this.ipv4.push(address);
     if (this.ipv4.length <= MAX_IPV4) return 0;
-    const at = this.ipv4.findIndex((each) => each !== this.leased);
-    return this.ipv4.splice(at, 1)[0]!;
+    const lost = this.ipv4.find((each) => each !== this.leased)!;
+    this.drop4(lost);
+    return lost;
+  }
+
+  /** Takes an address away. */
+  drop4(address: number): void {
+    const at = this.ipv4.indexOf(address);
+    if (at >= 0) this.ipv4.splice(at, 1);
+    this.latest4 = 0;
   }
 
   /** Adds an address. @returns The one that it made room for, or null. */

@@ -115,7 +115,7 @@ export class Stations {
     if (station.gone) return;
     const owner = this.#by4.get(address);
     if (owner === station) return;
-    if (owner !== undefined) owner.ipv4.splice(owner.ipv4.indexOf(address), 1);
+    if (owner !== undefined) owner.drop4(address);
     this.#by4.set(address, station);
     const lost = station.add4(address);
     if (lost !== 0) this.#by4.delete(lost);
@@ -125,7 +125,7 @@ export class Stations {
   take4(address: number): void {
     const owner = this.#by4.get(address);
     if (owner === undefined) return;
-    owner.ipv4.splice(owner.ipv4.indexOf(address), 1);
+    owner.drop4(address);
     this.#by4.delete(address);
   }
 
