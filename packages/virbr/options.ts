@@ -1,4 +1,5 @@
 import { checkInteger } from "@virtio/device";
+import type { NetBackend } from "@virtio/net";
 import {
   type Clock,
   coarseClock,
@@ -10,7 +11,7 @@ import { cleanName, type Lease, type StaticLease } from "./dhcp/leases.ts";
 import type { DhcpBoot } from "./dhcp/server.ts";
 import { normalName } from "./dns/names.ts";
 import type { RebindingRule } from "./dns/rebinding.ts";
-import { isLinkLocal, parseAddress, parseIpv4, sameAddress, Subnet } from "./ip/address.ts";
+import { ipv4, isLinkLocal, parseAddress, parseIpv4, sameAddress, Subnet } from "./ip/address.ts";
 import type { AddressWords } from "./ip/packet.ts";
 import type { FlowHook } from "./flow/flow.ts";
 import type { ForwardOptions } from "./flow/forward.ts";
@@ -32,8 +33,19 @@ export interface LeaseStore {
  * - `"nat"`: the outside, through the host's sockets. The default.
  * - `"isolated"`: the host (the gateway's services, and forwards) and each other.
  * - `"guests"`: each other. They get addresses and names.
+ * - `"routed"`: the outside, through `uplink`, with their own addresses.
  */
-export type VirbrMode = "nat" | "isolated" | "guests";
+export type VirbrMode = "nat" | "isolated" | "guests" | "routed";
+
+/** The way out of mode "routed": IPv4 only. Whoever is at its other end needs a route to the guests' network. */
+export interface Uplink {
+  /** Such as a tap, whose other end is the host. */
+  readonly backend: NetBackend;
+  /** The network's address there, with its prefix, such as `10.9.0.2/30`. */
+  readonly address: string;
+  /** Who knows the way to everything else; nobody unless given. */
+  readonly router?: string;
+}
 
 /** What happened, for those who look on. */
 export type VirbrEvent =
@@ -68,6 +80,8 @@ export interface VirbrOptions extends LimitOptions {
   readonly mac?: string | Uint8Array;
   /** How guests reach more than each other; "nat" unless given. */
   readonly mode?: VirbrMode;
+  /** The way out of mode "routed", which needs it. */
+  readonly uplink?: Uplink;
   /** Whether guests get addresses by DHCP; yes unless given. */
   readonly dhcp?: boolean;
   /** Seconds of a lease, 120 to 2^31; 3600 unless given. */
@@ -130,6 +144,15 @@ export interface VirbrOptions extends LimitOptions {
   readonly onEvent?: (event: VirbrEvent) => void;
 }
 
+/** `Uplink`, checked. */
+export interface UplinkSettings {
+  readonly backend: NetBackend;
+  readonly address: number;
+  readonly network: Subnet;
+  /** 0 if there is none. */
+  readonly router: number;
+}
+
 /** Options with everything filled in and checked. */
 export interface VirbrSettings {
   readonly subnet: Subnet;
@@ -140,6 +163,7 @@ export interface VirbrSettings {
   readonly to: number;
   readonly mac: MacAddress;
   readonly mode: VirbrMode;
+  readonly uplink: UplinkSettings | null;
   readonly dhcp: boolean;
   readonly leaseTime: number;
   readonly statics: readonly StaticLease[];
@@ -161,7 +185,7 @@ export interface VirbrSettings {
 const RULES: readonly RebindingRule[] = ["refuse", "loopback", "allow"];
 /** The third byte of the network that is taken first: that of libvirt's default one. */
 const DEFAULT_THIRD = 122;
-const MODES: readonly VirbrMode[] = ["nat", "isolated", "guests"];
+const MODES: readonly VirbrMode[] = ["nat", "isolated", "guests", "routed"];
 
 /**
  * Says with which of the host's own networks the guests' one clashes: what is there, no guest could reach.
@@ -230,6 +254,7 @@ export function settle(options: VirbrOptions): VirbrSettings {
       ? { high: 0x52_5400, low: gateway & 0xff_ffff }
       : parseStationMac(options.mac),
     mode,
+    uplink: settleUplink(options, subnet),
     dhcp: options.dhcp ?? true,
     leaseTime: checkInteger("leaseTime", options.leaseTime, 120, 2 ** 31, 3600),
     statics: settleStatics(options.leases ?? [], inside, gateway),
@@ -270,6 +295,31 @@ function settleSubnet(options: VirbrOptions): { subnet: Subnet; clash: string | 
     first ??= clash;
   }
   throw new RangeError(`The host is in ${first} itself: choose a subnet`);
+}
+
+function settleUplink({ mode, uplink }: VirbrOptions, subnet: Subnet): UplinkSettings | null {
+  if (mode !== "routed") {
+    if (uplink === undefined) return null;
+    throw new TypeError('An uplink is for mode "routed": give that too, or no uplink');
+  }
+  if (typeof uplink?.backend?.connect !== "function") {
+    throw new TypeError('Mode "routed" needs an uplink: give { uplink: { backend, address } }');
+  }
+  const network = Subnet.parse(uplink.address);
+  const address = parseIpv4(uplink.address.split("/")[0]!);
+  const router = uplink.router === undefined ? 0 : parseIpv4(uplink.router);
+  if (address === null || router === null) {
+    throw new TypeError("An uplink has addresses of IPv4, such as 10.9.0.2/30 and 10.9.0.1");
+  }
+  if (network.overlaps(subnet)) {
+    throw new RangeError(
+      `The uplink's network ${network} must not be that of the guests, ${subnet}`,
+    );
+  }
+  if (router !== 0 && !network.contains(ipv4(router))) {
+    throw new RangeError(`The uplink's router must be in ${network}: it is ${uplink.router}`);
+  }
+  return { backend: uplink.backend, address, network, router };
 }
 
 function settleRebinding(rule: RebindingRule): RebindingRule {

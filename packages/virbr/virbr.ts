@@ -23,6 +23,7 @@ import { Gateway, type GatewayStats } from "./ip/gateway.ts";
 import { Neighbours } from "./ip/ndp.ts";
 import { stationOf } from "./ip/output.ts";
 import type { AddressWords, Guest, IpLayer } from "./ip/packet.ts";
+import { Router, type RouterStats } from "./ip/router.ts";
 import { UdpSender } from "./ip/udp.ts";
 import { gatewayOf, settle, type VirbrOptions, type VirbrSettings } from "./options.ts";
 import type { FlowCounters } from "./flow/flow.ts";
@@ -46,6 +47,8 @@ export interface VirbrStats {
   readonly flows: FlowCounters;
   /** TCP of the flows, and of the gateway's own services. */
   readonly tcp: TcpCounters;
+  /** Packets to the uplink and back; null unless the mode is "routed". */
+  readonly router: Readonly<RouterStats> | null;
 }
 
 /** Queries to the outside that wait for answers: of one guest, and of all. */
@@ -155,6 +158,7 @@ export class Virbr {
       this.#serveDhcp6(six);
     }
     this.#dhcp = this.#serveDhcp();
+    this.#route();
     this.#forwarder = this.#makeForwarder();
     this.#nat = this.#makeNat();
     this.#dns = this.#serveDns();
@@ -216,6 +220,7 @@ export class Virbr {
       dns: this.#dns.stats,
       flows: this.#nat.counters,
       tcp: this.#nat.tcpCounters,
+      router: this.#gateway.router?.stats ?? null,
     };
   }
 
@@ -309,6 +314,7 @@ export class Virbr {
     for (const port of [...this.#ports]) port.close();
     this.#forwarder?.close();
     this.#nat.close();
+    this.#gateway.router?.close();
     this.#gateway.close();
     this.#switch.close();
     await this.#loading.catch(() => {});
@@ -393,7 +399,7 @@ export class Virbr {
         address: gateway,
         mask: subnet.mask,
         broadcast: subnet.broadcast,
-        router: mode === "nat" ? gateway : 0,
+        router: mode === "nat" || mode === "routed" ? gateway : 0,
         resolvers: settings.dns ? [gateway] : [],
         domain: settings.domain,
         search: this.#search,
@@ -431,6 +437,23 @@ export class Virbr {
       });
     }
     return server;
+  }
+
+  #route(): void {
+    const { uplink, mac, subnet, clock } = this.#settings;
+    if (uplink === null) return;
+    this.#gateway.router = new Router({
+      ...uplink,
+      mac,
+      guests: subnet,
+      clock,
+      find: (address) => {
+        const guest = this.#stations.find4(address);
+        if (guest === null) this.#gateway.find(ipv4(address));
+        return guest;
+      },
+      give: (frame, to) => this.#gateway.give(frame, to),
+    });
   }
 
   #serveDhcp6(address: AddressWords): void {
@@ -481,7 +504,7 @@ export class Virbr {
   #makeForwarder(): Forwarder | null {
     const { outside } = this.#options;
     const { mode, resolvers, rebinding, trusted } = this.#settings;
-    if (outside === undefined || mode !== "nat") return null;
+    if (outside === undefined || mode === "isolated" || mode === "guests") return null;
     return new Forwarder({
       upstream: new OutsideUpstream(outside),
       resolvers,

@@ -39,6 +39,7 @@ import {
   type Path,
   type Transport,
 } from "./packet.ts";
+import type { Router } from "./router.ts";
 import type { ReassemblyLimits } from "./reassembly.ts";
 
 /** Frames that wait since the gateway is busy, and bytes of them. */
@@ -96,6 +97,8 @@ export class Gateway implements IpLayer, IpOutput {
   readonly addresses: readonly AddressWords[];
   /** Of IPv6; set by whoever makes it. */
   neighbours: Neighbours | null = null;
+  /** Routes to an uplink instead of translating; set by whoever makes it. */
+  router: Router | null = null;
   readonly #options: GatewayOptions;
   readonly #stations: Stations;
   readonly #input: Input;
@@ -231,6 +234,11 @@ export class Gateway implements IpLayer, IpOutput {
     return null;
   }
 
+  /** Gives a guest a frame of somebody else's. */
+  give(frame: Frame, to: Station): void {
+    this.#send(frame, to.at);
+  }
+
   /** Sends a router advertisement that nobody asked for. */
   advertise(station: Station): void {
     // In the midst of something else it is not that urgent.
@@ -310,6 +318,7 @@ export class Gateway implements IpLayer, IpOutput {
         answerArp(frame, from, address, mac, this.#out);
         return;
       case EtherType.ipv4:
+        if (this.router !== null && this.router.out(frame)) return;
         if (this.#input.ipv4(frame, from, clock())) this.#route4();
         return;
       case EtherType.ipv6:
