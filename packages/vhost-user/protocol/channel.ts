@@ -1,5 +1,11 @@
 /** The messages of one vhost-user socket, for either side: headers, payloads, and the descriptors that come with them. */
-import { closeDescriptor, type UnixSocket } from "@virtio/linux";
+import {
+  closeDescriptor,
+  Errno,
+  type ReceiveResult,
+  SystemError,
+  type UnixSocket,
+} from "@virtio/linux";
 import { ProtocolError } from "./errors.ts";
 import {
   HEADER_SIZE,
@@ -126,7 +132,7 @@ export class Channel {
    * The next message, or null if no whole one is there; see `ended`.
    *
    * @throws {ProtocolError} If what comes is no message; close the channel.
-   * @throws {SystemError} If the connection broke.
+   * @throws {SystemError} If the system refuses.
    */
   receive(): Message | null {
     if (this.#ended || this.#closed) return null;
@@ -162,7 +168,7 @@ export class Channel {
 
   #fill(into: Uint8Array, length: number): boolean {
     while (this.#got < length) {
-      const got = this.socket.receive(into.subarray(this.#got, length), MAX_DESCRIPTORS);
+      const got = this.#read(into.subarray(this.#got, length));
       this.#descriptors.push(...got.descriptors);
       if (got.truncated || this.#descriptors.length > MAX_DESCRIPTORS) {
         throw new ProtocolError("More descriptors came than any message has");
@@ -175,6 +181,16 @@ export class Channel {
       this.#got += got.length;
     }
     return true;
+  }
+
+  #read(into: Uint8Array): ReceiveResult {
+    try {
+      return this.socket.receive(into, MAX_DESCRIPTORS);
+    } catch (error) {
+      // It went without reading all that it was sent.
+      if (!(error instanceof SystemError && error.errno === Errno.ECONNRESET)) throw error;
+      return { length: 0, descriptors: [], truncated: false };
+    }
   }
 
   /**
