@@ -9,9 +9,15 @@ export class Meter {
   #inFlight = 0;
   #since = performance.now();
 
-  /** @param device Kicked through this meter from now on. */
-  constructor(device: QueueDevice) {
+  readonly #looked: (time: number) => void;
+
+  /**
+   * @param device Kicked through this meter from now on.
+   * @param looked Called whenever the device has done something, with `time`.
+   */
+  constructor(device: QueueDevice, looked: (time: number) => void = () => {}) {
     this.#device = device;
+    this.#looked = looked;
     const notify = device.notify.bind(device);
     device.notify = (index) => this.#measure(() => notify(index));
     const whole: Device = device;
@@ -39,6 +45,7 @@ export class Meter {
       const passed = Math.max(0, this.#chains() - before - inFlight);
       this.#time += (this.#since - begin) * (passed / 2 + Math.max(inFlight, this.#inFlight));
       this.#inFlight = inFlight;
+      this.#looked(this.#time);
     }
   }
 

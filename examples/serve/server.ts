@@ -53,6 +53,9 @@ export interface ServerProgram<Options extends ServeOptions> {
 
 const INTERVAL = 1000;
 
+/** Tells that something happened: to people a line, to machines an object. */
+type Tell = (event: string, what: Record<string, unknown>, line: string) => void;
+
 /** A device that is served, and when it was looked at last. */
 interface Watched {
   readonly offer: Offer;
@@ -88,7 +91,7 @@ export async function runServer<Options extends ServeOptions>(
   const progress = terminalProgress();
   const json = Deno.args.includes("--json");
   let quiet = json;
-  const tell = (event: string, what: Record<string, unknown>, line: string): void => {
+  const tell: Tell = (event, what, line) => {
     if (json) console.log(JSON.stringify({ event, ...what }));
     else if (!quiet) progress.step(line);
   };
@@ -106,7 +109,11 @@ export async function runServer<Options extends ServeOptions>(
       for (const offer of open.offers) watched.push(listen(offer, options, tell, watched));
       tell("listening", { sockets: options.sockets, what: open.what }, listening(options, open));
       const timer = setInterval(() => {
-        for (const one of watched) look(one);
+        for (const one of watched) {
+          look(one);
+          // Rings go live without a message of their own.
+          tellState(one, watched.length > 1 ? `${one.offer.socket}: ` : "", tell);
+        }
         if (json) {
           for (const one of watched) console.log(JSON.stringify(report(one)));
         } else if (!quiet) {
@@ -148,7 +155,7 @@ function listening(options: ServeOptions, { what }: Open): string {
 function listen(
   offer: Offer,
   options: ServeOptions,
-  tell: (event: string, what: Record<string, unknown>, line: string) => void,
+  tell: Tell,
   others: readonly Watched[],
 ): Watched {
   const where = options.sockets.length > 1 ? `${offer.socket}: ` : "";
@@ -159,11 +166,7 @@ function listen(
     features: vhostFeatures(options.packed),
     onStatus: (server) => {
       const one = others.find((one) => one.server === server);
-      const { status } = server;
-      if (one === undefined || one.state === status.state || status.state === "closed") return;
-      one.state = status.state;
-      const names = featureNames(offer.type, status.features);
-      tell("status", report(one), `${where}${status.state} ${names.join(" ")}`.trimEnd());
+      if (one !== undefined) tellState(one, where, tell);
     },
     onError: (error) => {
       tell(
@@ -176,6 +179,15 @@ function listen(
   const figures = offer.figures();
   const rates = ratesBetween(figures, figures, 1);
   return { offer, server, figures, rates, at: performance.now(), state: "waiting" };
+}
+
+/** Tells of another state, once. */
+function tellState(one: Watched, where: string, tell: Tell): void {
+  const { state, features } = one.server.status;
+  if (one.state === state || state === "closed") return;
+  one.state = state;
+  const names = featureNames(one.offer.type, features);
+  tell("status", report(one), `${where}${state} ${names.join(" ")}`.trimEnd());
 }
 
 function look(one: Watched): void {
