@@ -10,6 +10,7 @@ export const TEST_PACKAGES: readonly string[] = [
   "ipxe-qemu",
   "nbdkit",
   "passt",
+  "qemu-system-common",
   "qemu-system-x86",
   "qemu-utils",
   "tshark",

@@ -158,13 +158,18 @@ export class Rings {
   /** Where a ring goes on whose back end did not say so. */
   #baseOfDead(vring: Vring, config: QueueConfig): number {
     if (!this.#packed) {
-      const used = vring.usedIndex(this.#memory.guest, config);
-      if (used !== null) return used;
+      const memory = this.#memory.guest;
+      const used = vring.usedIndex(memory, config);
+      if (
+        used !== null && (this.#inflight !== null || vring.usedInOrder(memory, config, used))
+      ) {
+        return used;
+      }
     } else if (this.#inflight !== null) {
       return this.#inflight.packedBase(vring.index) ?? encodeBase(config.position, true);
     }
     throw new RangeError(
-      `Nobody knows how far queue ${vring.index} was: a packed ring outlives its back end only with INFLIGHT_SHMFD`,
+      `Nobody knows what of queue ${vring.index} was in flight: only rings that are split, and used in order, outlive a back end without INFLIGHT_SHMFD`,
     );
   }
 
