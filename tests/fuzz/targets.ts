@@ -4,6 +4,7 @@ import { consoleTarget } from "./console_target.ts";
 import type { Target } from "./harness.ts";
 import { netTarget } from "./net_target.ts";
 import { tcpTarget } from "./tcp_target.ts";
+import { vhostUserTarget } from "./vhost_user_target.ts";
 import { virbrTarget } from "./virbr_target.ts";
 import { vringTarget } from "./vring_target.ts";
 
@@ -17,4 +18,5 @@ export const TARGETS: readonly Target<unknown>[] = [
   mmioTarget,
   virbrTarget,
   tcpTarget,
+  vhostUserTarget,
 ] as readonly Target<unknown>[];
