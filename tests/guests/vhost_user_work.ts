@@ -79,12 +79,17 @@ export interface Written {
  * Makes an ext4, fills it with files, and compares them after their blocks left the guest's memory.
  *
  * @param disk Path of the disk in the guest.
+ * @param size Of the file system, as mkfs takes it; the disk's unless given.
  */
-export async function writeFiles(guest: ProcessGuest, disk: string): Promise<Written> {
+export async function writeFiles(
+  guest: ProcessGuest,
+  disk: string,
+  size = "",
+): Promise<Written> {
   await guest.check(`
     set -e
     mkdir -p /mnt
-    ${MKFS} -q -F ${disk} >/dev/null 2>&1
+    ${MKFS} -q -F ${disk} ${size} >/dev/null 2>&1
     mount -t ext4 ${disk} /mnt
     # One process for all files: starting one takes longer than writing one.
     dd if=/dev/urandom bs=${FILE_KIB}k count=${FILES} iflag=fullblock 2>/dev/null |
