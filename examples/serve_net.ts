@@ -1,5 +1,6 @@
 /** serve:net: network cards for virtual machines of other programs, by vhost-user. `--help` says what it can do. */
 import { TapError } from "@virtio/net/tap";
+import { OutsideError } from "@virtio/virbr";
 import { openNetwork } from "./serve/network.ts";
 import { NET_HELP, readNetOptions } from "./serve/options.ts";
 import { runServer } from "./serve/server.ts";
@@ -9,6 +10,6 @@ const status = await runServer({
   help: NET_HELP,
   readOptions: readNetOptions,
   open: openNetwork,
-  errors: [TapError],
+  errors: [TapError, OutsideError, SyntaxError],
 });
 Deno.exit(status);

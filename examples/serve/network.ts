@@ -2,14 +2,16 @@
 import { NetDevice } from "@virtio/net";
 import { Switch } from "@virtio/net/switch";
 import { TapBackend } from "@virtio/net/tap";
+import { Virbr } from "@virtio/virbr";
 import { Meter } from "./meter.ts";
 import type { NetOptions } from "./options.ts";
 import { type Offer, offerOf, type Open } from "./server.ts";
 
 /** Makes the switch and its cards. @throws {TapError} If the tap cannot be had. */
-export function openNetwork(options: NetOptions): Open {
-  const { sockets, mtu, queues } = options;
-  const network = new Switch();
+export async function openNetwork(options: NetOptions): Promise<Open> {
+  const { sockets, mtu, queues, virbr } = options;
+  const network = virbr === null ? new Switch() : new Virbr(virbr);
+  if (network instanceof Virbr) await network.ready;
   const tap = options.tap === null ? null : TapBackend.open({ name: options.tap });
   if (tap !== null) network.port({ name: "tap" }).plug(tap);
   const offers = sockets.map((socket, index): Offer => {
@@ -35,10 +37,12 @@ export function openNetwork(options: NetOptions): Open {
   const cards = sockets.length === 1 ? "a network card" : `${sockets.length} network cards`;
   return {
     offers,
-    what: `${cards}${tap === null ? "" : ` and the tap ${tap.name}`} on a switch`,
+    what: `${cards}${tap === null ? "" : ` and the tap ${tap.name}`} on ${
+      network instanceof Virbr ? `the network ${network.subnet}` : "a switch"
+    }`,
     close: async () => {
       await tap?.close();
-      network.close();
+      await network.close();
     },
   };
 }

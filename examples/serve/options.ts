@@ -1,5 +1,13 @@
 /** The command lines of serve:blk, serve:net, serve:console and serve:entropy. */
+import type { VirbrOptions } from "@virtio/virbr";
 import { Arguments, UsageError } from "../shared/arguments.ts";
+import {
+  givesNetwork,
+  NETWORK_BOOLEANS,
+  NETWORK_HELP,
+  NETWORK_STRINGS,
+  readNetwork,
+} from "./virbr_options.ts";
 
 /** What every server lets the user choose. */
 export interface ServeOptions {
@@ -154,6 +162,8 @@ export interface NetOptions extends ServeOptions {
   readonly tap: string | null;
   readonly mtu: number;
   readonly queues: number;
+  /** The network that gives guests addresses, names and the way out; null for a switch alone. */
+  readonly virbr: VirbrOptions | null;
 }
 
 /** What --help prints. */
@@ -166,18 +176,28 @@ Usage: deno task serve:net --socket PATH [--socket PATH ...] [options]
   --tap NAME              a tap of this machine's is a port too; made if there is none, which root may
   --queues N              pairs of virtqueues of each card, 1 to 16 (default 1)
   --mtu N                 largest packet on the network, 576 to 9000 bytes (default 1500)
+  --virbr                 the network gives guests addresses, names and the way out, as serve:virbr's; then also:
+${NETWORK_HELP}
 ${COMMON_HELP}
 `;
 
 /** Reads the arguments of serve:net, as `readBlkOptions`. */
 export function readNetOptions(args: string[]): NetOptions | null {
-  const common = readCommon(args, ["tap", "mtu", "queues"], []);
+  const common = readCommon(
+    args,
+    ["tap", "mtu", "queues", ...NETWORK_STRINGS],
+    ["virbr", ...NETWORK_BOOLEANS],
+  );
   if (common === null) return null;
   const { given } = common;
+  const mtu = given.number("mtu", 1500, 576, 9000);
+  const virbr = given.flag("virbr");
+  if (!virbr && givesNetwork(given)) throw new UsageError("Options of the network need --virbr");
   return {
     ...common.options,
     tap: given.text("tap"),
-    mtu: given.number("mtu", 1500, 576, 9000),
+    mtu,
+    virbr: virbr ? readNetwork(given, mtu) : null,
     queues: given.number("queues", 1, 1, 16),
   };
 }
