@@ -19,6 +19,8 @@ const ACCEPT_PAUSE = 100;
 /** What a code of the system's means to a guest. */
 const PROBLEMS: Readonly<Record<string, OutsideProblem>> = {
   ECONNREFUSED: "refused",
+  // Somebody listened who ended just then.
+  ECONNRESET: "refused",
   ENETUNREACH: "network",
   ENETDOWN: "network",
   EHOSTUNREACH: "host",
