@@ -264,8 +264,11 @@ export class Rings {
       ring.live = true;
       await served.startQueue(index, { config, kick: ring.kick, polled: ring.polled, inflight });
     } catch (error) {
-      await this.#stopDevice();
-      this.#fail(error as Error);
+      try {
+        await this.#stopDevice();
+      } finally {
+        this.#fail(error as Error);
+      }
     }
   }
 

@@ -27,7 +27,11 @@ export interface VhostUserWorkersOptions {
   readonly spin?: number;
 }
 
+/** What a dead worker has done: it touches nothing any more. */
+const DONE_BY_DEATH: ReadonlySet<WorkerCall["what"]> = new Set(["stop", "log", "setCall", "close"]);
+
 interface Waiting {
+  readonly what: WorkerCall["what"] | null;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: Error) => void;
 }
@@ -59,7 +63,7 @@ class OneWorker {
       this.#died(new Error(`The device's worker died: ${event.message}`));
     });
     this.ready = new Promise((resolve, reject) => {
-      this.#settle = { resolve: resolve as (value: unknown) => void, reject };
+      this.#settle = { what: null, resolve: resolve as (value: unknown) => void, reject };
     });
     this.ready.catch(() => {});
     this.#post({
@@ -100,16 +104,21 @@ class OneWorker {
     if (this.#dead !== null) return;
     this.#dead = error;
     this.#settle?.reject(error);
-    for (const { reject } of this.#waiting.values()) reject(error);
+    for (const { what, resolve, reject } of this.#waiting.values()) {
+      if (what !== null && DONE_BY_DEATH.has(what)) resolve(null);
+      else reject(error);
+    }
     this.#waiting.clear();
     this.#heard({ vhost: "failed", error: error.message });
   }
 
   call(call: WorkerCall): Promise<unknown> {
-    if (this.#dead !== null) return Promise.reject(this.#dead);
+    if (this.#dead !== null) {
+      return DONE_BY_DEATH.has(call.what) ? Promise.resolve(null) : Promise.reject(this.#dead);
+    }
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
+      this.#waiting.set(id, { what: call.what, resolve, reject });
       this.#post({ vhost: "call", id, call });
     });
   }
