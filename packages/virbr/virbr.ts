@@ -541,7 +541,7 @@ export class Virbr {
         const send = (bytes: Uint8Array | null): void => {
           if (bytes !== null) this.#udp.send(guest, from, DNS_PORT, to, port, bytes);
         };
-        if (answer instanceof Promise) answer.then(send);
+        if (answer instanceof Promise) answer.then(send).catch((error) => this.#report(error));
         else send(answer);
       });
     }
@@ -551,8 +551,10 @@ export class Virbr {
   /** Addresses of the guest with a name: its lease, and those of IPv6 that all reach. */
   #addressesOf(name: string): AddressWords[] | null {
     const lease = this.#leases.named(name);
-    if (lease === null) return null;
-    const { prefix } = this.#settings;
+    const { prefix, statics } = this.#settings;
+    // A lease that is somebody's own has its name before the guest is there.
+    const own = statics.find((one) => one.name === name && one.address !== undefined);
+    if (lease === null) return own === undefined ? null : [parseAddress(own.address!)!];
     const six = this.#stations.findMac(lease.mac)?.ipv6 ?? [];
     return [ipv4(lease.address), ...six.filter((one) => prefix?.contains(one) ?? false)];
   }
@@ -561,7 +563,9 @@ export class Virbr {
     const lease = isIpv4(address)
       ? this.#leases.at(address[3]!)
       : this.#leases.of(this.#stations.find6(address)?.mac ?? "");
-    return lease === null || lease.name === "" ? null : lease.name;
+    if (lease !== null && lease.name !== "") return lease.name;
+    const text = formatAddress(address);
+    return this.#settings.statics.find((one) => one.address === text)?.name ?? null;
   }
 
   #load(): void {

@@ -28,7 +28,7 @@ export interface ForwarderOptions {
   readonly rebinding: RebindingRule;
   /** Domains whose names may lead anywhere. */
   readonly trusted: readonly string[];
-  /** Queries of one guest at a time. */
+  /** Queries of one port at a time. */
   readonly perGuest: number;
   /** Queries of all. */
   readonly total: number;
@@ -45,7 +45,8 @@ export class Forwarder {
     refused: 0,
   };
   readonly #options: ForwarderOptions;
-  readonly #pending: Map<Guest, number> = new Map();
+  /** By port: a guest with several MAC addresses has no more than one with one. */
+  readonly #pending: Map<string, number> = new Map();
   #count = 0;
   #known: readonly OutsidePeer[] | null = null;
   #knownSince = -Infinity;
@@ -74,12 +75,12 @@ export class Forwarder {
     via: "udp" | "tcp",
     name: string,
   ): Promise<Uint8Array | number> {
-    const own = this.#pending.get(guest) ?? 0;
+    const own = this.#pending.get(guest.port) ?? 0;
     if (own >= this.#options.perGuest || this.#count >= this.#options.total) {
       this.stats.refused++;
       return SERVER_FAILURE;
     }
-    this.#pending.set(guest, own + 1);
+    this.#pending.set(guest.port, own + 1);
     this.#count++;
     this.stats.forwarded++;
     try {
@@ -97,9 +98,9 @@ export class Forwarder {
       return answer;
     } finally {
       this.#count--;
-      const left = this.#pending.get(guest)! - 1;
-      if (left === 0) this.#pending.delete(guest);
-      else this.#pending.set(guest, left);
+      const left = this.#pending.get(guest.port)! - 1;
+      if (left === 0) this.#pending.delete(guest.port);
+      else this.#pending.set(guest.port, left);
     }
   }
 

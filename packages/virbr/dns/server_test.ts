@@ -143,6 +143,14 @@ Deno.test("names of the network are known, forward and reverse, and no others of
   assertEquals((await ask("www.example.com", "A")).code, 5, "nobody is asked");
 });
 
+Deno.test("a lease of one's own has its name before the guest is there", async () => {
+  const { ask } = world({
+    leases: [{ mac: "52:54:00:00:00:77", address: "192.168.122.77", name: "db" }],
+  });
+  assertEquals((await ask("db.internal", "A")).data, ["192.168.122.77"]);
+  assertEquals((await ask("77.122.168.192.in-addr.arpa", "PTR")).data, ["db.internal"]);
+});
+
 Deno.test("EDNS is answered in its version, and refused in others", async () => {
   const { ask } = world();
   const opt = (ednsVersion: number): Partial<Decoded> => ({

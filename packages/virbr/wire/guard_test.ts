@@ -177,3 +177,18 @@ Deno.test("ports can be unplugged and plugged in; captures see both ways", () =>
   a.port.deliver(new Frame().fromBytes(datagram(a)));
   assertEquals([a.port.closed, a.port.linkUp, a.port.stats.drops.down], [true, false, 2]);
 });
+
+Deno.test("what guests say to all, and multicast DNS, passes between them", () => {
+  const { a, b } = world();
+  const to = (frame: Uint8Array) => {
+    b.frames.length = 0;
+    a.send(frame);
+    return b.frames.splice(0).length;
+  };
+  const mdns = a.udp(5353, 5353, "224.0.0.251", new Uint8Array(12));
+  assertEquals(to(a.ipv4(17, "224.0.0.251", mdns, { to: "01:00:5e:00:00:fb", ttl: 255 })), 1);
+  const six = a.udp(5353, 5353, "ff02::fb", new Uint8Array(12));
+  assertEquals(to(a.ipv6(17, "ff02::fb", six, 255)), 1);
+  const all = a.udp(9, 9, "192.168.122.255", new Uint8Array(12));
+  assertEquals(to(a.ipv4(17, "192.168.122.255", all, { to: "ff:ff:ff:ff:ff:ff" })), 1);
+});
