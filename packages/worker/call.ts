@@ -118,6 +118,8 @@ export class CallTaker {
   /** The request that is there now, whole; null if there is none. Answer it with `answer` or `refuse`. */
   take(): Call | null {
     const { words, area } = this.#link;
+    // Whoever writes it wakes the worker afterwards.
+    if (words[Word.call] === CallState.idle) return null;
     for (;;) {
       const state = Atomics.load(words, Word.call);
       if (state !== CallState.request && state !== CallState.requestPart) return null;

@@ -6,7 +6,7 @@ import type { DeviceDescription, FromWorker, News } from "./messages.ts";
 import { Journal } from "./journal.ts";
 import { JournaledQueue } from "./journaled_queue.ts";
 import type { ServeOptions } from "./serve.ts";
-import { type Bell, type Link, Word } from "./words.ts";
+import { type Bell, BellWord, type Link, Word } from "./words.ts";
 
 /** Milliseconds after which the event loop turns, whatever the load; and turns of the worker's loop between two looks at the clock. */
 const TURN = 10;
@@ -269,6 +269,7 @@ export class DeviceHost {
   /** By shared memory, not by message: a driver that never gives its event loop a turn must hear it too. */
   #announce(): void {
     Atomics.add(this.#link.words, Word.news, 1);
+    Atomics.add(this.#bell.words, BellWord.news, 1);
     this.#bell.ring();
   }
 

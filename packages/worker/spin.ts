@@ -1,7 +1,7 @@
 /** Loads of the word before the first look at the clock, which costs more than many of them. */
-const FIRST = 256;
+const FIRST = 1000;
 /** Loads between two looks at the clock. */
-const LOADS = 64;
+const LOADS = 256;
 /** Every so many times that it looked in vain it looks as long as it may. */
 const PROBE = 64;
 

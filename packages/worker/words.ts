@@ -38,8 +38,10 @@ export const BellWord = {
   asleep: 1,
   /** How often it had to be woken: what notifications cost is seen here. */
   notifications: 2,
+  /** Counts what workers have to say beside interrupts; which of them, their own words tell. */
+  news: 3,
   /** Here the counters of interrupts begin, one a queue. */
-  interrupts: 3,
+  interrupts: 4,
 } as const;
 
 /**
@@ -95,9 +97,9 @@ export class Bell {
     this.words = new Int32Array(buffer);
   }
 
-  /** Interrupts of a queue so far; wraps. */
+  /** Interrupts of a queue so far; wraps. What was there when `event` was read. */
   interrupts(queue: number): number {
-    return Atomics.load(this.words, BellWord.interrupts + queue);
+    return this.words[BellWord.interrupts + queue]!;
   }
 
   /** The worker: a queue has used buffers. */
@@ -138,7 +140,8 @@ export class Link {
   /** The worker: takes the lease, or keeps it. @returns Whether it may go on; else it stops its device and calls `leave`. */
   enter(): boolean {
     const { free, held } = LeaseState;
-    if (Atomics.load(this.words, Word.lease) === held) return true;
+    // Who asks for it, wakes the worker afterwards.
+    if (this.words[Word.lease] === held) return true;
     const before = Atomics.compareExchange(this.words, Word.lease, free, held);
     return before === free || before === held;
   }
@@ -175,9 +178,9 @@ export class Link {
     return waiting.value.then(done);
   }
 
-  /** Kicks of a queue so far; wraps. */
+  /** Kicks of a queue so far; wraps. What was there when `wake` was read. */
   kicks(queue: number): number {
-    return Atomics.load(this.words, Word.kicks + queue);
+    return this.words[Word.kicks + queue]!;
   }
 
   /** The transport's side: a queue was kicked. */

@@ -36,6 +36,8 @@ export class WorkerDevice implements Device {
   #config: ConfigSpace | null = null;
   /** Interrupts that were passed on, by queue. */
   #seen: Int32Array = new Int32Array(0);
+  /** What the bell's word was when workers were asked what they have to say. */
+  #news = 0;
   /** Workers that still settle what a reset left. */
   #settling: { left: number; readonly resolve: () => void } | null = null;
 
@@ -251,6 +253,9 @@ export class WorkerDevice implements Device {
 
   #passOn(): boolean {
     let any = this.#passInterrupts();
+    const news = this.#crew.bell.words[BellWord.news]!;
+    if (news === this.#news) return any;
+    this.#news = news;
     for (const worker of this.#crew.workers) {
       if (this.#passNews(worker)) any = true;
     }
