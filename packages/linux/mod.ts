@@ -18,6 +18,12 @@ export {
   OpenFlag,
   setNonblocking,
 } from "./descriptor.ts";
+export {
+  type DatagramError,
+  type DatagramKind,
+  DatagramSocket,
+  type InetAddress,
+} from "./datagram_socket.ts";
 export { EventFd } from "./event_fd.ts";
 export { lockFile } from "./lock_file.ts";
 export { MemoryFile, Seal } from "./memory_file.ts";
