@@ -433,7 +433,8 @@ export class Virbr {
     if (settings.dhcp) {
       this.#gateway.service(DHCP_SERVER_PORT, (packet, offset, length) => {
         if (!this.#ready || !isIpv4(packet.destination)) return;
-        server.receive(packet, offset, length, stationOf(packet.guest));
+        const station = stationOf(packet.guest);
+        if (station.asking.take(settings.clock())) server.receive(packet, offset, length, station);
       });
     }
     return server;

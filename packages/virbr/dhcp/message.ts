@@ -53,7 +53,6 @@ const LEAST_SIZE = 300;
 export class DhcpRequest {
   type = 0;
   transaction = 0;
-  seconds = 0;
   /** Whether the answer is to go to all. */
   broadcast = false;
   /** The client's address, 0 if it has none yet. */
@@ -74,7 +73,6 @@ export class DhcpRequest {
     if (view.getUint32(FIXED) !== COOKIE) return null;
     const message = new DhcpRequest();
     message.transaction = view.getUint32(4);
-    message.seconds = view.getUint16(8);
     message.broadcast = (view.getUint16(10) & FLAG_BROADCAST) !== 0;
     message.clientAddress = view.getUint32(12);
     message.relay = view.getUint32(24);

@@ -17,6 +17,8 @@ const MAX_QUERY = 4096;
 const MAX_QUERY_RECORDS = 4;
 /** Bytes of an answer by UDP that pass every link (the recommendation of DNS flag day 2020). */
 const UDP_SIZE = 1232;
+/** Bytes of an answer by UDP to who does not say that it takes more (RFC 1035, 4.2.1). */
+const PLAIN_SIZE = 512;
 /** Seconds that clients may keep names of the network: leases come and go. */
 const TTL = 30;
 
@@ -99,7 +101,7 @@ export class DnsServer {
       const found = this.#zone.find(normal);
       if (found.kind !== "elsewhere") {
         this.stats.local++;
-        return this.#own(query, found, type, opt);
+        return fit(this.#own(query, found, type, opt), walked, via);
       }
     }
     if (this.#forwarder === null || (flags & DnsFlag.recursionDesired) === 0) {
@@ -116,7 +118,7 @@ export class DnsServer {
     name: string,
   ): Promise<Uint8Array | null> {
     const result = await this.#forwarder!.ask(message, walked, guest, via, name);
-    if (typeof result !== "number") return result;
+    if (typeof result !== "number") return fit(result, walked, via);
     const { id } = walked;
     message[0] = id >> 8;
     message[1] = id & 0xff;
@@ -183,6 +185,14 @@ function respond(
       options: [],
     }],
   });
+}
+
+/** An answer that is as long as the client takes, or says that it is to be asked for by TCP. */
+function fit(answer: Uint8Array, walked: Walked, via: "udp" | "tcp"): Uint8Array {
+  if (via === "tcp" || answer.length <= Math.max(PLAIN_SIZE, walked.ednsSize)) return answer;
+  const short = onlyCode(answer, walked, answer[3]! & DnsFlag.code);
+  short[2]! |= DnsFlag.truncated >> 8;
+  return short;
 }
 
 /** An answer that repeats the question and has nothing but a code. */

@@ -164,6 +164,17 @@ Deno.test("EDNS is answered in its version, and refused in others", async () => 
   assertEquals(one!.type === "OPT" ? one!.extendedRcode : null, 1);
 });
 
+Deno.test("an answer that is too long for UDP is cut, and whole by EDNS", async () => {
+  const many = Array.from({ length: 40 }, (_, i) => `192.0.2.${i + 1}`);
+  const { ask, raw } = world({ names: { many } });
+  const short = await raw(query("many", "A"));
+  assertEquals([short![2]! & 2, short!.length], [2, 12 + 6 + 4]);
+  const { data } = await ask("many", "A", {
+    additionals: [{ type: "OPT", name: ".", udpPayloadSize: 4096 }],
+  });
+  assertEquals(data, many);
+});
+
 Deno.test("what is no question gets no answer, or an error", async () => {
   const { raw, net } = world();
   const good = query("gateway", "A");

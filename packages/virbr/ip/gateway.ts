@@ -295,11 +295,12 @@ export class Gateway implements IpLayer, IpOutput {
       const from = this.#waitingFrom.shift()!;
       try {
         if (from !== null && !from.gone) this.#handle(frame, from);
-      } finally {
-        this.#waiting.shift();
-        if (this.#waiting.count > 0 && left === 1) this.#later();
+      } catch {
+        // There is no sender to throw it at any more, and nobody wants to be told.
       }
+      this.#waiting.shift();
     }
+    if (this.#waiting.count > 0) this.#later();
   }
 
   /** A conversation that never ends leaves the event loop its turns. */

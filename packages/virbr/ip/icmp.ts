@@ -111,7 +111,7 @@ export function sendRejection(
 
 /** Answers an echo request. @param path To the asker. */
 export function sendEchoReply(output: Output, path: StationPath, packet: IpPacket): void {
-  if (!output.begin(path)) return;
+  if (!output.begin(path) || packet.length > output.room) return;
   const { buffer, view, start } = output;
   buffer.set(packet.buffer.subarray(packet.offset, packet.offset + packet.length), start);
   view.setUint8(start, path.version === 4 ? IcmpType.echoReply : IcmpType.echoReply6);

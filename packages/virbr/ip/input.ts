@@ -14,6 +14,8 @@ import { type FragmentInfo, Reassembly, type ReassemblyLimits } from "./reassemb
 const ETHERNET = 14;
 const IPV4 = 20;
 const IPV6 = 40;
+/** Bytes of a packet: of IPv6 too, though its own limit does not count its header. */
+const MOST = 65_535;
 const MAX_EXTENSIONS = 6;
 
 /** The packet in hand; also what reassembly reads of a fragment. */
@@ -78,7 +80,7 @@ export class Input {
     let total = view.getUint16(ETHERNET + 2);
     // Drivers that have a packet segmented may leave the length 0, since every segment has another.
     if (total === 0 && frame.gsoType !== VIRTIO_NET_HDR_GSO_NONE) total = length - ETHERNET;
-    if (total < size || ETHERNET + total > length) return this.#malformed();
+    if (total < size || total > MOST || ETHERNET + total > length) return this.#malformed();
     if (sumBytes(view, ETHERNET, ETHERNET + size) !== 0xffff) return this.#damaged();
     const place = view.getUint16(ETHERNET + 6);
     packet.version = 4;
@@ -110,7 +112,7 @@ export class Input {
       payload = frame.length - ETHERNET - IPV6;
     }
     const end = ETHERNET + IPV6 + payload;
-    if (end > frame.length) return this.#malformed();
+    if (IPV6 + payload > MOST || end > frame.length) return this.#malformed();
     packet.version = 6;
     packet.trafficClass = first >>> 20 & 0xff;
     packet.dontFragment = true;

@@ -165,3 +165,16 @@ Deno.test("DHCPv6 tells resolvers, and gives no addresses", () => {
   assertEquals(ask(11, [...id, 0, 2, 0, 2, 1, 1]), [], "another server");
   assertEquals(ask(11, [0, 1, 0, 99]), [], "cut off");
 });
+
+Deno.test("the longest packet there is comes back, and none that is longer", () => {
+  const { net, guest } = world({ mtu: 65_535 });
+  const echo = (size: number) => {
+    const message = guest.icmpv6(128, 0, new Uint8Array(size - 44), GATEWAY);
+    guest.send(guest.ipv6(58, GATEWAY, message));
+    return guest.packets().map(({ payload }) => payload.length);
+  };
+  assertEquals(echo(65_535), [65_495]);
+  assertEquals(echo(65_536), []);
+  assertEquals(echo(65_575), []);
+  assertEquals(net.stats.gateway.malformed, 2);
+});

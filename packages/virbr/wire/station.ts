@@ -11,6 +11,9 @@ const MAX_IPV4 = 4;
 /** ICMP errors a second to a station, and at once. */
 const ERROR_RATE = 50;
 const ERROR_BURST = 20;
+/** Messages to DHCP a second, and at once. */
+const ASK_RATE = 20;
+const ASK_BURST = 50;
 
 /** A station behind a port: who has a MAC address, and what it may call itself. */
 export class Station implements Guest {
@@ -37,6 +40,8 @@ export class Station implements Guest {
   readonly ipv6: AddressWords[] = [];
   /** How often it is told of errors. */
   readonly errors: TokenBucket = new TokenBucket(ERROR_RATE, ERROR_BURST);
+  /** How often it may ask DHCP, which may have to search its pool. */
+  readonly asking: TokenBucket = new TokenBucket(ASK_RATE, ASK_BURST);
   #gone = false;
 
   constructor(high: number, low: number, at: GuestPort) {
