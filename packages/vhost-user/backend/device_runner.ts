@@ -41,6 +41,8 @@ export interface LiveQueue {
   readonly polled: boolean;
 }
 
+/** Events of a descriptor that nobody writes any more. */
+export const GONE: number = PollEvent.error | PollEvent.hangUp | PollEvent.invalid;
 /** Milliseconds between looks at a queue without kicks, where the event loop has other things to do. */
 const POLL_INTERVAL = 1;
 
@@ -135,10 +137,8 @@ export class DeviceRunner {
     if (this.#watcher !== null && kick >= 0) {
       const event = new EventFd(kick);
       this.#watches[index] = this.#watcher.watch(kick, (events) => {
-        // One that broke, or that is ready without anything to read, would keep this thread busy for ever.
-        if (!event.take() || (events & (PollEvent.error | PollEvent.invalid)) !== 0) {
-          this.#watches[index]?.close();
-        }
+        // One without a writer would keep this thread busy for ever. One that is ready without a count may be that of two rings.
+        if (!event.take() && (events & GONE) !== 0) this.#watches[index]?.close();
         this.kick(index);
       });
     }

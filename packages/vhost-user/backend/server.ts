@@ -70,17 +70,38 @@ const RETRY = 200;
  * Serves a device to one front end after another: a virtual machine that knows vhost-user. The device is any `Device`, and
  * knows nothing of it.
  *
- * ```ts ignore
+ * @example A disk, and a driver of another process that uses it
+ * ```ts
  * import { BlkDevice } from "@virtio/blk";
+ * import { BlkDriver } from "@virtio/blk/driver";
  * import { MemoryBackend } from "@virtio/blk/memory";
+ * import { DeviceId } from "@virtio/device";
  * import { VhostUserServer } from "@virtio/vhost-user";
+ * import { FrontEndMemory, VhostUserTransport } from "@virtio/vhost-user/driver";
+ * import { DmaPool } from "@virtio/vring/driver";
+ * import { assertEquals } from "@std/assert";
  *
- * const backend = new MemoryBackend(64 << 20);
- * await using server = new VhostUserServer({
- *   socket: "/run/vm/disk.sock",
- *   device: new BlkDevice({ backend }),
+ * const folder = await Deno.makeTempDir();
+ * const socket = `${folder}/disk.sock`;
+ * const device = new BlkDevice({ backend: new MemoryBackend(1 << 20) });
+ * const server = new VhostUserServer({ socket, device });
+ *
+ * const memory = FrontEndMemory.allocate(1 << 20);
+ * const transport = await VhostUserTransport.connect(socket, {
+ *   deviceType: DeviceId.block,
+ *   memory,
  * });
- * await server.closed;
+ * const driver = await BlkDriver.open(transport, { dma: new DmaPool(memory.guest, 0, 1 << 20) });
+ * await driver.write(8, new Uint8Array(512).fill(7));
+ * const back = new Uint8Array(512);
+ * await driver.read(8, back);
+ * assertEquals(back[0], 7);
+ * assertEquals(server.status.state, "live");
+ *
+ * await transport.close();
+ * await server.close();
+ * memory.close();
+ * await Deno.remove(folder, { recursive: true });
  * ```
  */
 export class VhostUserServer implements AsyncDisposable {

@@ -1,11 +1,19 @@
 import { assert, assertEquals } from "@std/assert";
-import { VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1 } from "@virtio/device";
+import {
+  ConfigSpace,
+  DeviceId,
+  QueueDevice,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_VERSION_1,
+} from "@virtio/device";
 import { EventFd, MemoryFile, SharedMapping, UnixSocket } from "@virtio/linux";
 import { DirtyBitmap } from "@virtio/memory";
 import { Channel } from "../protocol/channel.ts";
 import { ProtocolFeature as P, VHOST_F_LOG_ALL } from "../protocol/features.ts";
 import { BackEndRequest, FrontEndRequest as Request } from "../protocol/messages.ts";
 import * as payloads from "../protocol/payloads.ts";
+import { rarpFrame } from "./net_messages.ts";
 import { EchoDevice, Front, GUEST_BASE, settle, SIZE, until, USER_BASE } from "./front_testing.ts";
 
 const SPLIT = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX;
@@ -317,5 +325,50 @@ Deno.test("The configuration is read whole, beyond its end too, and its changes 
   await until(() => (change ??= back.receive()) !== null, "a change");
   assertEquals(change!.request, BackEndRequest.CONFIG_CHANGE_MSG.id);
   back.close();
+  await front.close();
+});
+
+Deno.test("Two rings with one kick are both served", async () => {
+  const front = await live(new EchoDevice(), VIRTIO_F_VERSION_1, P.MQ);
+  front.kicks[1] = front.kicks[0]!;
+  front.setUp(1, VIRTIO_F_VERSION_1);
+  front.enable(1);
+  for (let token = 0; token < 10; token++) {
+    front.request(token % 2, token);
+    assertEquals(await front.used(token % 2, 1), [token]);
+  }
+  front.kicks.pop();
+  await front.close();
+});
+
+Deno.test("A network device is counted by pairs, announces itself, and takes an MTU that it shows or less", async () => {
+  const VIRTIO_NET_F_MTU = 1n << 3n;
+  class NetLike extends QueueDevice {
+    constructor() {
+      const config = new ConfigSpace(12);
+      config.view.setUint16(10, 1500, true);
+      super({ type: DeviceId.net, queueSizes: [64, 64, 64], features: VIRTIO_NET_F_MTU, config });
+    }
+    protected override handle(): void {}
+  }
+  const announced: Uint8Array[] = [];
+  const front = new Front(new NetLike(), { announce: (mac) => void announced.push(mac) });
+  await front.negotiate(SPLIT | VIRTIO_NET_F_MTU, P.MQ | P.RARP | P.NET_MTU | P.REPLY_ACK);
+  const count = await front.ask(Request.GET_QUEUE_NUM);
+  assertEquals(payloads.decodeU64(count.payload), 1n);
+  for (
+    const [mtu, taken] of [[1500n, true], [1400n, true], [1501n, false], [67n, false]] as const
+  ) {
+    assertEquals(await front.done(Request.NET_SET_MTU, payloads.encodeU64(mtu)), taken);
+  }
+  const mac = new Uint8Array([2, 0, 0, 0, 0, 7]);
+  const payload = new Uint8Array(8);
+  payload.set(mac);
+  assert(await front.done(Request.SEND_RARP, payload));
+  assertEquals(announced, [mac]);
+  const frame = rarpFrame(mac);
+  assertEquals(frame.length, 60);
+  assertEquals([...frame.subarray(0, 14)], [255, 255, 255, 255, 255, 255, ...mac, 0x80, 0x35]);
+  assertEquals(frame.subarray(32, 38), mac);
   await front.close();
 });

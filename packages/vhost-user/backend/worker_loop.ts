@@ -3,10 +3,10 @@
  * nothing asks for kicks.
  */
 import type { Device, PollSource } from "@virtio/device";
-import { EventFd, PollEvent, PollSet } from "@virtio/linux";
+import { EventFd, PollSet } from "@virtio/linux";
 import { GuestMemory } from "@virtio/memory";
 import { DirtyLog, type DirtyLogPlace } from "./dirty_log.ts";
-import { DeviceRunner, type LiveQueue } from "./device_runner.ts";
+import { DeviceRunner, GONE, type LiveQueue } from "./device_runner.ts";
 import type { FromVhostWorker, ToVhostWorker, WorkerCall } from "./worker_messages.ts";
 
 /** Rounds after which the event loop turns, whatever the load. */
@@ -210,12 +210,8 @@ export class WorkerLoop {
       const events = set.ready(i + 1);
       if (events === 0) continue;
       const live = polled[i]!;
-      // One that broke, or that is ready without anything to read, would keep this thread busy for ever.
-      if (
-        !new EventFd(live.kick).take() || (events & (PollEvent.error | PollEvent.invalid)) !== 0
-      ) {
-        set.set(i + 1, -1);
-      }
+      // See `DeviceRunner.startQueue`.
+      if (!new EventFd(live.kick).take() && (events & GONE) !== 0) set.set(i + 1, -1);
       this.#unwanted.delete(live);
       this.#runner!.kick(live.index);
     }
