@@ -16,7 +16,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   v86: ["memory", "transport"],
   worker: ["memory", "vring", "device"],
   inspect: ["memory", "vring", "device"],
-  "vhost-user": ["memory", "vring", "device", "worker", "linux"],
+  "vhost-user": ["memory", "vring", "device", "linux"],
   virbr: ["memory", "device", "net"],
 };
 
