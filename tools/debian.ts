@@ -2,12 +2,15 @@
 
 /** What the whole suite wants. */
 export const TEST_PACKAGES: readonly string[] = [
+  "bind9-dnsutils",
   "chromium",
   "curl",
+  "dhcpcd-base",
   "iperf3",
   "iproute2",
   "iputils-ping",
   "ipxe-qemu",
+  "isc-dhcp-client",
   "nbdkit",
   "passt",
   "qemu-system-common",
