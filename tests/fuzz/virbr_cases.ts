@@ -81,7 +81,7 @@ const content: fc.Arbitrary<Content> = fc.oneof(
     kind: fc.constant("echo" as const),
     version,
     target,
-    size: fc.constantFrom(0, 1, 56, 1400, 4000),
+    size: fc.constantFrom(0, 1, 56, 1400, 4000, 65_000),
   }),
   fc.record({
     kind: fc.constant("fragment" as const),
