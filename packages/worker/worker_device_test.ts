@@ -4,6 +4,7 @@ import {
   type Device,
   type DeviceState,
   type FeatureSet,
+  VIRTIO_F_EVENT_IDX,
   VIRTIO_F_RING_PACKED,
 } from "@virtio/device";
 import { GuestMemory } from "@virtio/memory";
@@ -106,21 +107,22 @@ Deno.test("worker: before it is ready the device says what to do; what its maker
 });
 
 Deno.test("worker: new code takes over while requests go on; nothing is lost", async () => {
-  for (const later of [false, true]) {
-    const { device } = await disk({ later });
+  for (const data of [{}, { later: true }, { shuffled: true }]) {
+    const { device } = await disk(data);
     try {
-      const { driver, errors } = await drive(device);
+      const { driver, errors } = await drive(device, VIRTIO_F_EVENT_IDX);
       let running = true;
       let requests = 0;
-      const load = (async () => {
+      // Several at a time, so that some come while a queue drains.
+      const load = Promise.all(Array.from({ length: 4 }, async (_, lane) => {
         while (running) {
-          const at = requests++ % 100;
+          const at = 25 * lane + requests++ % 25;
           await driver.write(at * 8, pattern(4096, at));
           const into = new Uint8Array(4096);
           await driver.read(at * 8, into);
           assertEquals(into, pattern(4096, at));
         }
-      })();
+      }));
       for (let i = 0; i < 5; i++) {
         const before = requests;
         await device.replace(module("?sleep"));
