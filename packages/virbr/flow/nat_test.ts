@@ -261,6 +261,11 @@ Deno.test("datagrams go out from one port by one socket, answers come back to wh
     { from: "192.168.122.1 55", to: 4000, bytes: [7, 7] },
   ]);
   assertEquals([world.nat.counters.udp, world.nat.counters.datagramsDropped], [1, 2]);
+  // What the outside says of a datagram the guest hears too.
+  socket!.options.problem!("refused", { address: "198.51.100.8", port: 54 });
+  socket!.options.problem!("failed", { address: "198.51.100.8", port: 54 });
+  socket!.options.problem!("refused", { address: "198.51.100.9", port: 54 });
+  assertEquals(world.ip.refused, ["port"]);
   await world.pass(119_000);
   assertEquals(world.nat.counters.udp, 1);
   await world.pass(2_000);

@@ -1,7 +1,7 @@
 import { formatAddress, parseAddress, sameAddress } from "../ip/address.ts";
 import { type AddressWords, type IpOutput, type IpPacket, IpProtocol } from "../ip/packet.ts";
-import type { Guest, Path } from "../ip/packet.ts";
-import type { Outside, OutsidePeer, OutsideSocket } from "../outside/outside.ts";
+import type { Guest, IcmpErrorKind, Path } from "../ip/packet.ts";
+import type { Outside, OutsidePeer, OutsideProblem, OutsideSocket } from "../outside/outside.ts";
 import { Timer, type Timers } from "../tcp/timers.ts";
 import type { FlowCounts } from "./flow.ts";
 
@@ -13,6 +13,14 @@ const ANSWERED = 120_000;
 const MAX_DESTINATIONS = 64;
 /** Datagrams that wait until a flow's socket is there. */
 const MAX_WAITING = 16;
+
+/** How problems are told. */
+const KINDS: { readonly [problem in OutsideProblem]?: IcmpErrorKind } = {
+  refused: "port",
+  host: "host",
+  network: "network",
+  prohibited: "prohibited",
+};
 
 /** Sends a datagram to a guest. */
 export function sendDatagram(
@@ -84,6 +92,7 @@ class UdpFlow {
     const socket = await outside.datagrams!({
       version,
       receive: (bytes, from) => this.#take(bytes, from),
+      problem: (problem, to) => this.#fail(problem, to),
     });
     if (this.closed) {
       socket.close();
@@ -153,6 +162,19 @@ class UdpFlow {
     this.refresh();
     if (sendDatagram(output, known.path, known.port, this.port, bytes)) counts.datagramsIn++;
     else counts.datagramsDropped++;
+  }
+
+  /** A datagram came to nothing: the guest is told, as the outside was. */
+  #fail(problem: OutsideProblem, to: OutsidePeer): void {
+    const known = this.closed ? null : this.#find(to);
+    const kind = KINDS[problem];
+    if (known === null || kind === undefined) return;
+    const start = new Uint8Array(HEADER_SIZE);
+    const view = new DataView(start.buffer);
+    view.setUint16(0, this.port);
+    view.setUint16(2, known.port);
+    view.setUint16(4, HEADER_SIZE);
+    this.#host.output.reject(known.path, kind, start);
   }
 
   #find(from: OutsidePeer): Destination | null {
