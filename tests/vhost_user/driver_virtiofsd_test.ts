@@ -69,9 +69,10 @@ Deno.test({
         memory.guest.write(input, bytes);
         queue.add(new BufferList().readable(input, bytes.length).writable(output, 256), 1);
         const used = new Promise<void>((resolve) => {
-          // Until nothing is left: then interrupts are asked for again.
           const take = (): void => {
-            for (let token = queue.take(); token >= 0; token = queue.take()) resolve();
+            do {
+              if (queue.take() >= 0) resolve();
+            } while (queue.enableInterrupts());
           };
           session.handlers = { used: take, config() {}, needsReset() {} };
         });
