@@ -26,10 +26,15 @@ const resolveNames: Plugin = {
     build.onResolve({ filter: /^@virtio\// }, async ({ path }) => ({
       path: new URL(await packageFile(path), root).pathname,
     }));
-    // Bare names: what deno.json maps, where Deno put it.
-    build.onResolve({ filter: /^[a-z@][^:]*$/ }, ({ path, kind }) => {
+    // Bare names: what deno.json maps, where Deno put it; else what an npm package itself depends on.
+    build.onResolve({ filter: /^[a-z@][^:]*$/ }, ({ path, kind, importer }) => {
       if (kind === "entry-point") return undefined;
-      const resolved = import.meta.resolve(path);
+      let resolved: string;
+      try {
+        resolved = import.meta.resolve(path);
+      } catch {
+        return { path: createRequire(importer).resolve(path) };
+      }
       return resolved.startsWith("file:") ? { path: new URL(resolved).pathname } : undefined;
     });
   },

@@ -14,7 +14,9 @@ import { connectMmio } from "@virtio/transport/mmio/driver";
 import { PciTransport } from "@virtio/transport/pci";
 import { connectPci } from "@virtio/transport/pci/driver";
 import { V86Machine } from "@virtio/v86";
+import { Virbr } from "@virtio/virbr";
 import { DmaPool } from "@virtio/vring/driver";
+import { TestGuest } from "../../packages/virbr/ip/guest_testing.ts";
 import { Program, PROGRAM_ADDRESS } from "../../packages/v86/testing/program.ts";
 
 const SIZE = 1 << 20;
@@ -56,6 +58,18 @@ async function terminal(how: "mmio" | "pci"): Promise<string> {
   return text;
 }
 
+/** A guest asks a network for the name of its gateway. */
+async function network(): Promise<string> {
+  const net = new Virbr();
+  const guest = new TestGuest(net.port(), "52:54:00:00:00:01", net.mac, "192.168.122.9");
+  const question = [1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 7, ...new TextEncoder().encode("gateway")];
+  const message = Uint8Array.from([...question, 0, 0, 1, 0, 1]);
+  guest.send(guest.ipv4(17, net.gateway, guest.udp(3000, 53, net.gateway, message)));
+  const [answer] = guest.packets();
+  await net.close();
+  return [...answer!.payload.subarray(-4)].join(".");
+}
+
 /** A program of a few instructions in v86. @param wasm v86's module. */
 async function machine(wasm: Uint8Array): Promise<string> {
   const bytes: number[] = [];
@@ -83,6 +97,7 @@ export async function everything(wasm: Uint8Array): Promise<Record<string, strin
     report[`disk, ${how}`] = await disk(how);
     report[`console, ${how}`] = await terminal(how);
   }
+  report.virbr = await network();
   report.v86 = await machine(wasm);
   return report;
 }

@@ -9,6 +9,7 @@ const EXPECTED = {
   "console, mmio": "a line",
   "disk, pci": "everywhere",
   "console, pci": "a line",
+  virbr: "192.168.122.1",
   v86: "poweroff, 4 bytes",
 };
 const wasm = npmFile("v86/build/v86.wasm");
