@@ -7,7 +7,14 @@ import { assert, assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
 import { canTap, type TestNamespace } from "../../packages/net/backends/tap_testing.ts";
 import { hasTool, installTool } from "../../packages/net/backends/tool_testing.ts";
-import { GUEST_IP, nothingLeft, OUTSIDE_IP, program, withGuest } from "./nat_testing.ts";
+import {
+  GUEST_IP,
+  loopbackOutside,
+  nothingLeft,
+  OUTSIDE_IP,
+  program,
+  withGuest,
+} from "./nat_testing.ts";
 
 const MIB = 2 ** 20;
 
@@ -108,7 +115,7 @@ for (const mtu of [1500, 65_520]) {
             const { sent, received } = await iperf3(namespace, ...base, "-n", "128M", ...args);
             assert(sent >= 128 * MIB && received > sent / 2, `${sent} and ${received}`);
           }
-          const local = ["-c", "192.168.122.1", "-p", iperf.port];
+          const local = ["-c", OUTSIDE_IP, "-p", iperf.port];
           const udp = await iperf3(namespace, ...local, "-u", "-b", "10M", "-n", "2M");
           assert(udp.sent >= 2 * MIB);
           assert(net.stats.flows.datagramsIn > 0 && net.stats.flows.datagramsOut > 10);
@@ -217,6 +224,74 @@ Deno.test({
         await reader.cancel();
         await server.stderr.cancel();
         await server.status;
+      }
+    }),
+});
+
+Deno.test({
+  name: "datagrams and pings of a guest reach the outside, and it hears when nobody is there",
+  ignore,
+  fn: () =>
+    withGuest({}, async ({ net, namespace }) => {
+      // Whoever may not open such a socket answers no pings: the kernel says who may.
+      const mayPing = await mayEcho();
+      const ping = await namespace.command("ping", "-c", "3", "-i", "0.1", "-W", "2", OUTSIDE_IP)
+        .output();
+      const text = new TextDecoder().decode(ping.stdout);
+      assertEquals(/ 0% packet loss/.test(text), mayPing, text);
+
+      const server = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const { port } = server.addr as Deno.NetAddr;
+      server.close();
+      // The second datagram finds what became of the first.
+      const { code } = await namespace.command(
+        "bash",
+        "-c",
+        `exec 3<>/dev/udp/${OUTSIDE_IP}/${port}; echo x >&3; sleep 0.5; echo y >&3`,
+      ).output();
+      assertEquals(code, 1);
+      assert(net.stats.flows.datagramsOut > 0);
+    }),
+});
+
+/** Whether this process may ask for echoes. */
+async function mayEcho(): Promise<boolean> {
+  try {
+    return await loopbackOutside().echo!("127.0.0.1", new Uint8Array(8), 2000) !== null;
+  } catch {
+    return false;
+  }
+}
+
+Deno.test({
+  name: "a guest reaches the host by IPv6 too",
+  ignore,
+  fn: () =>
+    withGuest({ ipv6: "fd00:77::/64", hostLoopback: true }, async ({ net, namespace }) => {
+      const body = new Uint8Array(4 * MIB).map((_, i) => i >> 4);
+      const server = Deno.serve(
+        { hostname: "::1", port: 0, onListen() {} },
+        async (request) => new Response(await request.arrayBuffer()),
+      );
+      const path = await Deno.makeTempFile();
+      try {
+        await Deno.writeFile(path, body);
+        const url = `http://[${net.gateway6}]:${server.addr.port}/`;
+        // The address may still be looked at for being another's.
+        let got: Uint8Array<ArrayBuffer> = new Uint8Array();
+        for (let tries = 0; tries < 40 && got.length === 0; tries++) {
+          const result = await namespace.command(
+            "curl",
+            ...["-sS", "-g", "-m", "20", "--data-binary", `@${path}`, url],
+          ).output();
+          got = result.stdout;
+          if (!result.success) await new Promise((resolve) => setTimeout(resolve, 250));
+        }
+        assertEquals(got.length, body.length);
+        assert(got.every((byte, i) => byte === body[i]));
+      } finally {
+        await server.shutdown();
+        await Deno.remove(path);
       }
     }),
 });

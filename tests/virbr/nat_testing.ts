@@ -1,8 +1,8 @@
 /** A namespace of a test's own as a guest of a network, whose outside is the host's loopback. */
 import { assertEquals } from "@std/assert";
 import { TapBackend } from "@virtio/net/tap";
-import { type Outside, Virbr, type VirbrOptions } from "@virtio/virbr";
-import { denoOutside } from "@virtio/virbr/outside/deno";
+import { type Outside, type OutsidePeer, Virbr, type VirbrOptions } from "@virtio/virbr";
+import { linuxOutside } from "@virtio/virbr/outside/linux";
 import { TestNamespace } from "../../packages/net/backends/tap_testing.ts";
 
 /** An address of the outside, which is the host's loopback in truth. */
@@ -17,15 +17,32 @@ export interface GuestWorld {
   readonly tap: TapBackend;
 }
 
-/** The sockets of Deno; one address of the outside is loopback, so that no test needs more than that. */
+/** The sockets of Linux; one address of the outside is loopback, so that no test needs more than that. */
 export function loopbackOutside(): Outside {
-  const outside = denoOutside();
+  const outside = linuxOutside();
   const real = (address: string): string => address === OUTSIDE_IP ? "127.0.0.1" : address;
+  const seen = (peer: OutsidePeer): OutsidePeer =>
+    peer.address === "127.0.0.1" ? { ...peer, address: OUTSIDE_IP } : peer;
   return {
     ...outside,
     networks: () => [],
     resolvers: () => Promise.resolve([]),
     connect: (address, port, signal) => outside.connect(real(address), port, signal),
+    echo: (address, data, timeout) => outside.echo!(real(address), data, timeout),
+    async datagrams(options) {
+      const { address } = options;
+      const socket = await outside.datagrams!({
+        ...options,
+        receive: (bytes, from) => options.receive(bytes, address === undefined ? seen(from) : from),
+        problem: (problem, to) => options.problem?.(problem, seen(to)),
+      });
+      return {
+        address: socket.address,
+        port: socket.port,
+        send: (bytes, to, port) => socket.send(bytes, real(to), port),
+        close: () => socket.close(),
+      };
+    },
   };
 }
 
