@@ -167,3 +167,29 @@ Deno.test("An event file that another process made one that blocks is not waited
   assertEquals([event.take(), event.take()], [true, false]);
   event.close();
 });
+
+Deno.test("A file of huge pages is mapped in whole ones, wherever the bytes begin", () => {
+  // There may be none on this machine, and then they cannot be had without being root.
+  const { symbols } = Deno.dlopen("libc.so.6", {
+    memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
+    ftruncate: { parameters: ["i32", "i64"], result: "i32" },
+  });
+  const MFD_HUGETLB = 4;
+  const HUGE = 2 << 20;
+  const descriptor = symbols.memfd_create(new TextEncoder().encode("huge\0"), MFD_HUGETLB);
+  const free = Number(/HugePages_Free:\s+(\d+)/.exec(Deno.readTextFileSync("/proc/meminfo"))?.[1]);
+  if (descriptor < 0 || !(free >= 2)) return;
+  const file = new MemoryFile(descriptor);
+  assertEquals(symbols.ftruncate(descriptor, BigInt(2 * HUGE)), 0);
+  const all = new SharedMapping(descriptor, 0, 2 * HUGE);
+  const part = new SharedMapping(descriptor, 0xc0000, HUGE);
+  new Uint8Array(all.buffer, all.byteOffset)[0xc0000 + HUGE - 1] = 7;
+  const bytes = new Uint8Array(part.buffer, part.byteOffset, part.length);
+  assertEquals(bytes[HUGE - 1], 7);
+  assertEquals(part.address % BigInt(HUGE), 0xc0000n);
+  part.unmap();
+  assertEquals(bytes[HUGE - 1], 0);
+  assertEquals(new Uint8Array(all.buffer, all.byteOffset)[0xc0000 + HUGE - 1], 7);
+  all.unmap();
+  file.close();
+});

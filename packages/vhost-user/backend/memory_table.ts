@@ -40,7 +40,7 @@ export class MemoryTable {
       regions: regions.map(({ guest, size, mapping }): SharedRegion => ({
         base: guest,
         size,
-        byteOffset: 0,
+        byteOffset: mapping.byteOffset,
         buffer: mapping.buffer,
         address: mapping.address,
         memory: mapping.memory,
