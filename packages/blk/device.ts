@@ -24,6 +24,9 @@ import { type BlkDeviceOptions, type BlkSettings, setCapacity, settle } from "./
 import { PENDING } from "./pending.ts";
 import type { BlkStats } from "./stats.ts";
 
+/** Completions that are published together: the driver goes on with the first ones while the next are dealt with. */
+const REAP = 4;
+
 /** A block device's own state as plain data. The sectors are the back end's to keep. */
 export interface SavedBlk {
   /** Which layout this object has. */
@@ -223,8 +226,13 @@ export class BlkDevice extends QueueDevice {
     const engine = this.backend.engine ?? null;
     if (engine === null || engine.descriptor < 0) return [];
     engine.polled = true;
-    const reap = (): number => engine.reap();
-    return [{ descriptor: engine.descriptor, ready: () => this.together(reap) }];
+    const reap = (): number => engine.reap(REAP);
+    const ready = (): number => {
+      let count = 0;
+      for (let part = REAP; part === REAP; count += part) part = this.together(reap);
+      return count;
+    };
+    return [{ descriptor: engine.descriptor, ready }];
   }
 
   #drain(): void | Promise<void> {

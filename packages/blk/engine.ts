@@ -74,9 +74,10 @@ export interface BlkEngine {
    * Tells of completions that are there. Where `polled` is set it may leave them for some microseconds, for more to come;
    * `descriptor` stays readable then.
    *
+   * @param most How many it tells of at most; all unless given.
    * @returns How many it told of.
    */
-  reap(): number;
+  reap(most?: number): number;
   /**
    * Whether the thread itself calls `reap`. Unless that is set the engine sees to it by the event loop, which costs more time
    * for each completion.

@@ -288,6 +288,7 @@ function openFile(
   return new ImageFile(descriptor, {
     path,
     block,
+    direct,
     memoryAlignment: direct ? facts.memoryAlignment : 1,
     positionAlignment: direct ? facts.positionAlignment : 1,
     holes: holes && !readonly,

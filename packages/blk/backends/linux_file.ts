@@ -28,6 +28,8 @@ export interface ImageFacts {
   readonly path: string;
   /** Whether it is a block device. */
   readonly block: boolean;
+  /** Whether it is accessed directly. */
+  readonly direct: boolean;
   /** Alignment of memory; 1 unless it is accessed directly. */
   readonly memoryAlignment: number;
   /** Alignment of positions and lengths, likewise. */

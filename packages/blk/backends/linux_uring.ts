@@ -24,6 +24,8 @@ const VECTORS = 4 * IOV_MAX;
 /** Operations under way at most: beyond that the thread waits. */
 const MOST = 4096;
 const FSYNC_DATASYNC = 1;
+/** Operations that a disk is given together: the first ones are done while the next are prepared. */
+const CHUNK = 4;
 /** Operations under way from which on completions may be held. */
 const DEEP = 16;
 /** Bytes copied at once of a write that has to be alone. */
@@ -54,6 +56,8 @@ export class UringEngine implements BlkEngine {
   readonly #file: ImageFile;
   readonly #ring: Uring;
   readonly #writeNow: boolean;
+  /** Operations that are begun together at most. */
+  readonly #chunk: number;
   readonly #list: PieceList;
   readonly #vectors: IoVectors = new IoVectors(VECTORS);
   readonly #vectorsLow: number;
@@ -77,6 +81,7 @@ export class UringEngine implements BlkEngine {
   constructor(file: ImageFile, options: UringOptions) {
     this.#file = file;
     this.#writeNow = options.writeNow;
+    this.#chunk = file.facts.direct ? CHUNK : ENTRIES;
     this.#list = file.pieces();
     const addresses = new Addresses();
     addresses.find(this.#vectors.bytes, 0, 0);
@@ -164,14 +169,14 @@ export class UringEngine implements BlkEngine {
   }
 
   /** See `BlkEngine`. */
-  reap(): number {
+  reap(most = Infinity): number {
     const ring = this.#ring;
     // Only a thread that comes back soon may leave something for later.
     if (this.polled && this.inFlight >= DEEP) {
       const { ready } = ring;
       if (ready > 0 && this.#hold.holds(ready, this.inFlight, performance.now())) return 0;
     }
-    const count = this.#take();
+    const count = this.#take(most);
     if (count > 0 && this.inFlight >= DEEP) {
       this.#hold.took(count, this.inFlight, performance.now());
     }
@@ -184,11 +189,11 @@ export class UringEngine implements BlkEngine {
     if (this.#watching !== null && this.inFlight === 0) this.#wake!.signal();
   }
 
-  /** Tells of all completions that are there. */
-  #take(): number {
+  /** Tells of completions that are there. */
+  #take(most = Infinity): number {
     const ring = this.#ring;
     let count = 0;
-    while (ring.next()) {
+    while (count < most && ring.next()) {
       count++;
       this.#ended(ring.token, ring.result);
     }
@@ -284,6 +289,7 @@ export class UringEngine implements BlkEngine {
     this.#positions[token] = position;
     this.#ring.prepare(op, UringFlag.fixedFile, 0, position, low, high, length, how, token);
     this.inFlight++;
+    if (this.#ring.prepared >= this.#chunk) this.#push();
   }
 
   #ended(token: number, result: number): void {
