@@ -18,5 +18,5 @@ export {
   type VhostUserServerOptions,
   type VhostUserStatus,
 } from "./backend/server.ts";
-export { VHOST_USER_CARRIES, VHOST_USER_FEATURES } from "./backend/session.ts";
+export { VHOST_USER_CARRIES, VHOST_USER_FEATURES } from "./backend/session_options.ts";
 export { VhostUserWorkers, type VhostUserWorkersOptions } from "./backend/worker_device.ts";

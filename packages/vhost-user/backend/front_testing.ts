@@ -9,7 +9,8 @@ import { VHOST_USER_F_PROTOCOL_FEATURES } from "../protocol/features.ts";
 import { FrontEndRequest, type MessageShape } from "../protocol/messages.ts";
 import * as payloads from "../protocol/payloads.ts";
 import { LocalDevice, type Served } from "./served.ts";
-import { Session, type SessionOptions, VHOST_USER_FEATURES } from "./session.ts";
+import { Session } from "./session.ts";
+import { type SessionOptions, VHOST_USER_FEATURES } from "./session_options.ts";
 
 /** Where the front end has its memory: far from guest-physical addresses, so that mixing them up is noticed. */
 export const USER_BASE = 0x7f00_0000_0000;

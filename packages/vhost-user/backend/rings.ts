@@ -1,6 +1,7 @@
 /** The rings and the memory of one front end: which rings are live, and on what. */
 import { VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1 } from "@virtio/device";
 import { descriptorKind, setNonblocking, type SharedMapping } from "@virtio/linux";
+import { isQueueSize, ringLayout } from "@virtio/vring";
 import type { Channel, Message } from "../protocol/channel.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { MessageShape } from "../protocol/messages.ts";
@@ -323,12 +324,14 @@ export class Rings {
     const log = this.#log;
     if (log === null || !this.#logging) return null;
     const shifts: LogShift[] = [];
+    const format = this.#packed ? "packed" : "split";
     for (const { address, size } of this.rings) {
       if (address === null || (address.flags & VHOST_VRING_F_LOG) === 0) continue;
       const from = this.#table.translate(address.used);
       const to = Number(address.log);
       if (from < 0 || from === to || !Number.isSafeInteger(to)) continue;
-      shifts.push({ from, length: deviceAreaSize(this.#packed, size), to });
+      if (!isQueueSize(format, size)) continue;
+      shifts.push({ from, length: ringLayout(format, size).deviceArea.size, to });
     }
     return { buffer: log.buffer, size: log.length, shifts };
   }
@@ -389,10 +392,6 @@ export class Rings {
       this.#log = null;
     }
   }
-}
-
-function deviceAreaSize(packed: boolean, size: number): number {
-  return packed ? 4 : 6 + 8 * size;
 }
 
 /** Goes on at once, or when a promise resolved. */

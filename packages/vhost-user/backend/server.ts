@@ -4,7 +4,8 @@ import { Errno, SystemError, UnixSocket } from "@virtio/linux";
 import { protocolFeatureNames } from "../protocol/features.ts";
 import { reactor, type Watch } from "./reactor.ts";
 import { LocalDevice, type QueueCount, type Served } from "./served.ts";
-import { Session, VHOST_USER_FEATURES } from "./session.ts";
+import { Session } from "./session.ts";
+import { VHOST_USER_FEATURES } from "./session_options.ts";
 import { OwnedSocket } from "./socket_path.ts";
 
 /** Options of `VhostUserServer`. */
