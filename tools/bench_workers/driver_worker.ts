@@ -136,13 +136,16 @@ class Rig {
   #work(): void {
     const device = this.#device;
     const lanes = this.#lanes;
+    const kicks = lanes.map(() => false);
     let vain = 0;
     for (;;) {
       let any = false;
       let over = true;
-      for (let index = 0; index < lanes.length; index++) {
-        const lane = lanes[index]!;
-        if (lane.fill()) device.notify(index);
+      // All queues are filled before the device is told of the first: where it shares a processor with us, it would only be
+      // woken for a part.
+      for (let index = 0; index < lanes.length; index++) kicks[index] = lanes[index]!.fill();
+      for (let index = 0; index < lanes.length; index++) if (kicks[index]) device.notify(index);
+      for (const lane of lanes) {
         if (lane.take()) any = true;
         if (!lane.over) over = false;
       }
