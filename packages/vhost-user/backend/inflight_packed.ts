@@ -46,8 +46,6 @@ export class PackedInflight implements Inflight {
   #ringAt = 0;
   #size = 0;
   #slot = 0;
-  /** First entry of each chain in flight. */
-  readonly #heads: Map<Chain, number> = new Map();
   /** First entries of those that were in flight when the process before was killed, in their order, and how many came again. */
   #recovered: readonly number[] = [];
   #again = 0;
@@ -198,7 +196,7 @@ export class PackedInflight implements Inflight {
     const { slots } = chain;
     if (this.#again < this.#recovered.length) {
       // It is noted already: it was just read from there.
-      this.#heads.set(chain, this.#recovered[this.#again++]!);
+      chain.held = this.#recovered[this.#again++]!;
     } else {
       this.#note(chain, slots);
     }
@@ -234,13 +232,13 @@ export class PackedInflight implements Inflight {
     Atomics.store(this.#u8, at, 1);
     this.#set(At.freeHead, free);
     this.#set(At.oldFreeHead, free);
-    this.#heads.set(chain, head);
+    // Nobody else uses that field: it is for IN_ORDER, with which there are no notes.
+    chain.held = head;
   }
 
   /** See `Inflight.undone`. */
   undone(chain: Chain): void {
-    const head = this.#heads.get(chain)!;
-    this.#heads.delete(chain);
+    const head = chain.held;
     this.#slot -= chain.slots;
     if (this.#slot < 0) this.#slot += this.#size;
     if (this.#again > 0 && this.#recovered[this.#again - 1] === head) {
@@ -255,10 +253,9 @@ export class PackedInflight implements Inflight {
 
   /** See `Inflight.push`. */
   push(queue: Queue, chain: Chain, written: number): void {
-    const { slots } = chain;
+    const { slots, held } = chain;
     queue.push(chain, written);
-    this.#batch[this.#count++] = this.#heads.get(chain)!;
-    this.#heads.delete(chain);
+    this.#batch[this.#count++] = held;
     this.#slots += slots;
   }
 
