@@ -384,6 +384,34 @@ Deno.test("A front end that reads no answer is not listened to, and gives the ne
   });
 });
 
+Deno.test("A front end that never stops sending leaves others their turn", async () => {
+  await withFront(async (front) => {
+    const many = new Uint8Array(12 * 4000);
+    for (let at = 0; at < many.length; at += 12) many.set([3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], at);
+    const { receive } = UnixSocket.prototype;
+    let received = 0;
+    UnixSocket.prototype.receive = function (...given) {
+      received++;
+      return receive.apply(this, given);
+    };
+    try {
+      let turns = 0;
+      for (let sent = 0; sent < many.length; turns++) {
+        sent += front.channel.socket.send(many.subarray(sent));
+        await settle(0);
+      }
+      await until(() => received > 4000, "all messages");
+      const before = received;
+      front.channel.socket.send(many.subarray(0, 12 * 1000));
+      while (received === before) await settle(0);
+      // One turn sees to a part of them.
+      assert(received - before < 1000, `${received - before} at once`);
+    } finally {
+      UnixSocket.prototype.receive = receive;
+    }
+  });
+});
+
 Deno.test("A thousand front ends leave no descriptor and no mapping", async () => {
   await connectMany(1000);
 });

@@ -27,6 +27,9 @@ import { type SessionOptions, VHOST_USER_CARRIES } from "./session_options.ts";
 
 const P = ProtocolFeature;
 
+/** Messages that are seen to before the event loop turns. */
+const BATCH = 64;
+
 /** A message that cannot be done, although it is well formed. */
 class Refusal extends Error {}
 
@@ -173,7 +176,8 @@ export class Session {
     if (this.#closing) return;
     try {
       this.#channel.flush();
-      while (!this.#channel.sending && !this.#closing) {
+      // The rest is found when this is called again: others must have their turn, whatever one front end sends.
+      for (let i = 0; i < BATCH && !this.#channel.sending && !this.#closing; i++) {
         const message = this.#channel.receive();
         if (message === null) break;
         const working = this.#take(message);
