@@ -24,6 +24,8 @@ import { type BlkDeviceOptions, type BlkSettings, setCapacity, settle } from "./
 import { PENDING } from "./pending.ts";
 import type { BlkStats } from "./stats.ts";
 
+/** Bytes that are read or written before what is done is published; a descriptor counts as some too. */
+const PART = 1 << 17;
 /** Completions that are published together: the driver goes on with the first ones while the next are dealt with. */
 const REAP = 4;
 
@@ -226,6 +228,8 @@ export class BlkDevice extends QueueDevice {
     const engine = this.backend.engine ?? null;
     if (engine === null || engine.descriptor < 0) return [];
     engine.polled = true;
+    // Whoever polls has the driver in another thread.
+    this.publishInParts(PART, () => this.#executor.direct?.submit());
     const reap = (): number => engine.reap(REAP);
     const ready = (): number => {
       let count = 0;

@@ -65,20 +65,19 @@ export class DirectPath implements EngineClient {
   readonly #host: DirectHost;
   readonly #requests: DirectRequest[] = [];
   readonly #free: number[] = [];
+  /** Whether the engine has something to begin with. */
+  #asked = false;
+  /** Whether it is told to at the end of the kick. */
   #due = false;
-  readonly #submit: () => void;
+  readonly #submitDue: () => void;
 
   /** Takes the engine: it tells this object of its completions from now on. */
   constructor(engine: BlkEngine, host: DirectHost) {
     this.#engine = engine;
     this.#host = host;
-    this.#submit = () => {
+    this.#submitDue = () => {
       this.#due = false;
-      try {
-        engine.submit();
-      } catch (error) {
-        host.fail(error);
-      }
+      this.submit();
     };
     engine.client = this;
   }
@@ -86,6 +85,17 @@ export class DirectPath implements EngineClient {
   /** The engine. */
   get engine(): BlkEngine {
     return this.#engine;
+  }
+
+  /** Has the engine begin with what it was asked for. */
+  submit(): void {
+    if (!this.#asked) return;
+    this.#asked = false;
+    try {
+      this.#engine.submit();
+    } catch (error) {
+      this.#host.fail(error);
+    }
   }
 
   /**
@@ -161,9 +171,10 @@ export class DirectPath implements EngineClient {
           done = this.#engine.flush(token);
         } else break;
         if (done === LATER) {
+          this.#asked = true;
           if (!this.#due) {
             this.#due = true;
-            this.#host.soon(this.#submit);
+            this.#host.soon(this.#submitDue);
           }
           return PENDING;
         }

@@ -133,3 +133,37 @@ Deno.test("engine: in writethrough mode writes are durable, zeroes are flushed, 
     assertEquals(engine.log.splice(0), ["writeZeroes", "flush"]);
   }
 });
+
+Deno.test("engine: for a thread that polls, long batches are begun and published in parts", async () => {
+  for (const later of [false, true]) {
+    const { engine, driver, device } = await open({ later });
+    engine.descriptor = 1;
+    const [source] = device.pollSources();
+    const answers = Array.from(
+      { length: 64 },
+      (_, i) => driver.submit({ ...read(i, 4096), publish: i === 63 }).answer,
+    );
+    // 64 times 4 KiB are two parts of 128 KiB and a rest.
+    assertEquals(engine.submits, later ? 3 : 0);
+    assertEquals(device.queueCounters[0]!.interrupts, later ? 0 : 3);
+    while (source!.ready() > 0);
+    for (const [i, answer] of (await Promise.all(answers)).entries()) {
+      assertEquals([answer.status, answer.used], [OK, 4097]);
+      assertSame(answer.data, pattern(SIZE, 1).subarray(512 * i, 512 * i + 4096));
+    }
+  }
+});
+
+Deno.test("engine: one that fails when it is told to begin costs the device, not the host", async () => {
+  for (const polled of [false, true]) {
+    const { engine, driver, device } = await open({ later: true });
+    engine.descriptor = 1;
+    if (polled) device.pollSources();
+    engine.submit = () => {
+      throw new Error("no more");
+    };
+    for (let i = 0; i < 64; i++) driver.submit({ ...read(i, 4096), publish: i === 63 });
+    assertEquals(driver.transport.needsReset, true);
+    assertEquals(engine.inFlight, 0);
+  }
+});

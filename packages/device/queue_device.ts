@@ -176,6 +176,16 @@ export abstract class QueueDevice implements Device {
     }
   }
 
+  /**
+   * Has the queues publish whenever about `bytes` bytes have been handled, rather than at the end of a batch: for a driver that
+   * runs beside the device, and goes on with the first chains meanwhile.
+   *
+   * @param before Called before each publication, to bring about what can be published.
+   */
+  protected publishInParts(bytes: number, before: () => void): void {
+    for (const server of this.#servers) server.publishInParts(bytes, before);
+  }
+
   /** Whether a chain is still this device's: no reset came since it was handed out. */
   protected isLive(chain: Chain): boolean {
     return chain.owner === ChainOwner.device;

@@ -77,6 +77,9 @@ export class QueueServer implements QueueHook {
   /** See `BYTES`; less for a step. */
   #limit = BYTES;
   readonly #kick: (index: number) => void;
+  /** See `publishInParts`. */
+  #part = Infinity;
+  #beforePart: (() => void) | null = null;
   /** Whether `resume` was called while a chain was being handled: before the device could answer BUSY. */
   #resumed = false;
   #gated = false;
@@ -135,6 +138,18 @@ export class QueueServer implements QueueHook {
     this.#gated = false;
     this.drain();
     return true;
+  }
+
+  /**
+   * Publishes whenever about so many bytes have been handled, rather than when the queue is empty: for a driver that runs beside
+   * the device, and goes on with the first chains meanwhile.
+   *
+   * @param bytes Counted as for `BYTES`; Infinity: not.
+   * @param before Called before each publication.
+   */
+  publishInParts(bytes: number, before: () => void): void {
+    this.#part = bytes;
+    this.#beforePart = before;
   }
 
   /** Takes no more chains. Returns the queue when nothing of it is in flight. */
@@ -231,6 +246,7 @@ export class QueueServer implements QueueHook {
   #rounds(queue: Queue, activation: Activation): void {
     let bytes = 0;
     const limit = this.#limit;
+    let part = this.#part;
     for (let round = 0; round < ROUNDS; round++) {
       queue.suspend();
       // The queue itself bounds this loop: more chains than it has entries are an error of the driver.
@@ -256,6 +272,11 @@ export class QueueServer implements QueueHook {
         } else if (handled !== HOLD) {
           this.#await(chain, handled, activation);
         }
+        if (bytes >= part) {
+          part = bytes + this.#part;
+          this.#publishPart(queue, activation);
+          if (this.queue !== queue) return;
+        }
       }
       if (queue.flush()) this.#interrupt(activation);
       if (this.queue !== queue || this.#stopping || this.#busy || this.#deferred) return;
@@ -264,6 +285,11 @@ export class QueueServer implements QueueHook {
     }
     // A driver that runs beside us can keep the queue full for ever; the event loop must turn all the same.
     this.#drainSoon();
+  }
+
+  #publishPart(queue: Queue, activation: Activation): void {
+    this.#beforePart!();
+    if (this.queue === queue && queue.flush()) this.#interrupt(activation);
   }
 
   #uncount(chain: Chain): void {

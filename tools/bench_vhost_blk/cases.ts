@@ -26,7 +26,7 @@ function large(direction: "read" | "write", direct: boolean): Case {
   return { direction, order: "sequential", bytes: 131072, depth: 4, queues: 1, direct };
 }
 
-/** All of them. What goes past the page cache comes first: what was written into it is still on its way to the disk later. */
+/** All of them. */
 export const CASES: readonly Case[] = [
   ...[1, 32, 128].map((depth) => small("read", depth, 1, true)),
   ...[1, 32, 128].map((depth) => small("write", depth, 1, true)),
