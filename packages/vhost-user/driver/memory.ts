@@ -60,10 +60,15 @@ interface Mapped {
  * several front ends.
  *
  * @example
- * ```ts ignore
- * const memory = FrontEndMemory.allocate(16 * 2 ** 20);
- * const transport = await VhostUserTransport.connect("disk.sock", { deviceType: 2, memory });
- * const driver = await BlkDriver.open(transport, { dma: new DmaPool(memory.guest, 0, 2 ** 20) });
+ * ```ts
+ * import { FrontEndMemory } from "@virtio/vhost-user/driver";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const memory = FrontEndMemory.allocate(2 ** 20);
+ * await memory.add({ base: 2 ** 32, size: 2 ** 16 });
+ * memory.guest.writeU32(2 ** 32 + 8, 77);
+ * assertEquals(memory.regions.map(({ size }) => size), [2 ** 20, 2 ** 16]);
+ * memory.close();
  * ```
  */
 export class FrontEndMemory {

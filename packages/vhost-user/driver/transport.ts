@@ -29,15 +29,34 @@ const CARRIED = CORE_FEATURES &
  * breaks the protocol, does not answer or goes away makes the device ask for a reset, unless it may come back
  * (`FrontEndOptions.reconnect`). A reset looks for it again.
  *
- * @example A disk of qemu-storage-daemon
- * ```ts ignore
- * const memory = FrontEndMemory.allocate(16 * 2 ** 20);
- * const transport = await VhostUserTransport.connect("disk.sock", { deviceType: 2, memory });
- * const disk = await BlkDriver.open(transport, { dma: new DmaPool(memory.guest, 0, 16 * 2 ** 20) });
- * await disk.write(0, new Uint8Array(4096));
+ * @example A disk in a server of ours; another program's is used the same way
+ * ```ts
+ * import { BlkDevice } from "@virtio/blk";
+ * import { BlkDriver } from "@virtio/blk/driver";
+ * import { MemoryBackend } from "@virtio/blk/memory";
+ * import { VhostUserServer } from "@virtio/vhost-user";
+ * import { FrontEndMemory, VhostUserTransport } from "@virtio/vhost-user/driver";
+ * import { DmaPool } from "@virtio/vring/driver";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const folder = await Deno.makeTempDir();
+ * const socket = `${folder}/disk.sock`;
+ * const device = new BlkDevice({ backend: new MemoryBackend(2 ** 20) });
+ * const server = new VhostUserServer({ socket, device });
+ *
+ * const memory = FrontEndMemory.allocate(2 ** 23);
+ * const transport = await VhostUserTransport.connect(socket, { deviceType: 2, memory });
+ * const disk = await BlkDriver.open(transport, { dma: new DmaPool(memory.guest, 0, 2 ** 23) });
+ * await disk.write(0, new Uint8Array(4096).fill(7));
+ * const back = new Uint8Array(4096);
+ * await disk.read(0, back);
+ * assertEquals(back[4095], 7);
+ *
  * await disk.close();
  * await transport.close();
  * memory.close();
+ * await server.close();
+ * await Deno.remove(folder, { recursive: true });
  * ```
  */
 export class VhostUserTransport implements DriverTransport {
