@@ -73,8 +73,10 @@ export interface ConnectionHost {
   readonly rings: RingPool;
   readonly times: ConnectionTimes;
   readonly counts: Float64Array;
-  /** Milliseconds, read once per batch. */
-  now(): number;
+  /** Milliseconds, as of `tick`: in an array, so that no number is boxed. */
+  readonly clock: Float64Array;
+  /** Reads the clock, once per batch. */
+  tick(): void;
   /** Has `flush` called when the batch is done. */
   touch(connection: Connection): void;
   /** It is in TIME-WAIT now. */
@@ -320,7 +322,7 @@ export class Connection {
   #begin(): void {
     crypto.getRandomValues(iss);
     this.#sender.begin(iss[0]!);
-    this.#times[At.heard] = this.#host.now();
+    this.#times[At.heard] = this.#now;
   }
 
   /** The largest payload that fits into a packet. */
@@ -353,7 +355,7 @@ export class Connection {
     const asked = (flags & ACK) !== 0;
     const scales = asked ? this.#scales : true;
     const sack = asked ? this.#sender.sackPermitted : true;
-    this.#set(At.repeat, this.#host.now() + this.#roundTrip.timeout);
+    this.#startRepeat();
     if (!output.begin(this.path)) return;
     const { start, view } = output;
     const options = writeSynOptions(
@@ -438,14 +440,36 @@ export class Connection {
     handler?.closed(reason);
   }
 
+  /** Milliseconds. */
+  get #now(): number {
+    this.#host.tick();
+    return this.#host.clock[0]!;
+  }
+
   #set(which: number, at: number): void {
     this.#times[which] = at;
-    if (at < this.#host.timers.due(this.#timer)) this.#host.timers.set(this.#timer, at);
+    this.#arm(which);
+  }
+
+  #arm(which: number): void {
+    const { timers } = this.#host;
+    if (timers.isBefore(this.#times, which, this.#timer)) {
+      timers.set(this.#timer, this.#times[which]!);
+    }
+  }
+
+  /** Nothing that is out may wait longer than this for its answer. */
+  #startRepeat(): void {
+    const { clock } = this.#host;
+    this.#host.tick();
+    this.#times[At.repeat] = clock[0]! + this.#roundTrip.timeout;
+    this.#arm(At.repeat);
   }
 
   /** A segment of the guest's for this connection (RFC 9293, 3.10.7). For `TcpEngine`. @returns Whether a new one may begin. */
   take(segment: Segment): boolean {
-    this.#times[At.heard] = this.#host.now();
+    this.#host.tick();
+    this.#times[At.heard] = this.#host.clock[0]!;
     this.#probes = 0;
     switch (this.state) {
       case State.asked:
@@ -494,7 +518,7 @@ export class Connection {
     this.#receiver.scale = this.#scales ? this.#shift : 0;
     this.#sender.open(segment);
     this.#opened = true;
-    this.#set(At.life, this.#host.now() + this.#host.times.keepAliveIdle);
+    this.#set(At.life, this.#now + this.#host.times.keepAliveIdle);
     this.#host.touch(this);
   }
 
@@ -539,7 +563,7 @@ export class Connection {
 
   /** Says where we are, but not so often that two who disagree talk for ever (RFC 5961, 7). */
   #challenge(): void {
-    const now = this.#host.now();
+    const now = this.#now;
     if (now - this.#times[At.challenged]! < CHALLENGE_INTERVAL) return;
     this.#times[At.challenged] = now;
     this.#acknowledgeNow = true;
@@ -579,15 +603,14 @@ export class Connection {
   }
 
   #progress(acked: number): void {
-    const now = this.#host.now();
     const times = this.#times;
     if (this.#timing && ahead(this.#sender.una, this.#timed) >= 0) {
       this.#timing = false;
-      this.#roundTrip.sample(Math.max(0, now - times[At.timed]!));
+      this.#roundTrip.sample(Math.max(0, this.#now - times[At.timed]!));
     } else if (!this.#timing) this.#roundTrip.settle();
     times[At.persist] = Infinity;
     times[At.repeat] = Infinity;
-    if (this.#sender.outstanding) this.#set(At.repeat, now + this.#roundTrip.timeout);
+    if (this.#sender.outstanding) this.#startRepeat();
     this.#host.counts[Count.bytesOut]! += acked;
     this.#roomCame = true;
     this.#host.touch(this);
@@ -618,7 +641,7 @@ export class Connection {
         this.#acknowledgeNow = true;
       } else if (receiver.unacknowledged >= 2 * this.#sender.mss) this.#acknowledgeNow = true;
       else if (this.#times[At.acknowledge] === Infinity) {
-        this.#set(At.acknowledge, this.#host.now() + DELAY);
+        this.#set(At.acknowledge, this.#now + DELAY);
       }
     }
     if (receiver.finished && !this.#active) this.#active = this.#finSent;
@@ -643,7 +666,7 @@ export class Connection {
     this.#acknowledge();
     this.state = State.timeWait;
     this.#times.fill(Infinity, 0, DUE);
-    this.#set(At.life, this.#host.now() + this.#host.times.timeWait);
+    this.#set(At.life, this.#now + this.#host.times.timeWait);
     this.#host.waits(this);
     this.#flushData();
     this.#tell("finished");
@@ -688,11 +711,11 @@ export class Connection {
     if (sender.outstanding) {
       this.#times[At.persist] = Infinity;
       if (this.#times[At.repeat] === Infinity) {
-        this.#set(At.repeat, this.#host.now() + this.#roundTrip.timeout);
+        this.#startRepeat();
       }
     } else if (rest > 0) {
       if (this.#times[At.persist] === Infinity) {
-        this.#set(At.persist, this.#host.now() + this.#roundTrip.timeout);
+        this.#set(At.persist, this.#now + this.#roundTrip.timeout);
       }
     }
   }
@@ -708,7 +731,7 @@ export class Connection {
     if (!output.begin(this.path)) {
       // As if it were lost on the way.
       if (this.#times[At.repeat] === Infinity) {
-        this.#set(At.repeat, this.#host.now() + this.#roundTrip.timeout);
+        this.#startRepeat();
       }
       return false;
     }
@@ -738,7 +761,8 @@ export class Connection {
     } else if (!this.#timing) {
       this.#timing = true;
       this.#timed = sender.max;
-      this.#times[At.timed] = this.#host.now();
+      this.#host.tick();
+      this.#times[At.timed] = this.#host.clock[0]!;
     }
     output.finish(HEADER_SIZE + length, CHECKSUM_OFFSET, length > sender.mss ? sender.mss : 0);
     return true;

@@ -82,9 +82,12 @@ export class TcpEngine implements Transport {
   readonly #counts: Float64Array = new Float64Array(6);
   readonly #maxTimeWait: number;
   readonly #waiting: Set<Connection> = new Set();
-  readonly #now: Float64Array = new Float64Array([NaN]);
-  #touched: Connection[] = [];
-  #spare: Connection[] = [];
+  readonly #now: Float64Array = new Float64Array(1);
+  /** Whether the clock was read in this batch. */
+  #fresh = false;
+  #touched: (Connection | null)[] = [];
+  #spare: (Connection | null)[] = [];
+  #touchedCount = 0;
   #deferred = false;
   #closed = false;
   #nextPort = 0;
@@ -127,7 +130,8 @@ export class TcpEngine implements Transport {
       rings: this.#rings,
       times,
       counts: this.#counts,
-      now: () => this.#time(),
+      clock: this.#now,
+      tick: () => this.#tick(),
       touch: (connection) => this.#touch(connection),
       waits: (connection) => this.#waits(connection),
       remove: (connection) => {
@@ -226,30 +230,31 @@ export class TcpEngine implements Transport {
   flush(): void {
     this.#deferred = false;
     const touched = this.#touched;
+    const count = this.#touchedCount;
     this.#touched = this.#spare;
+    this.#touchedCount = 0;
     this.#spare = touched;
-    for (let i = 0; i < touched.length; i++) {
+    for (let i = 0; i < count; i++) {
       const connection = touched[i]!;
+      // The array stays as long as it is: to make it shorter and longer again would allocate.
+      touched[i] = null;
       connection.touched = false;
       connection.flush();
     }
-    touched.length = 0;
-    if (!this.#deferred) this.#now[0] = NaN;
+    if (!this.#deferred) this.#fresh = false;
   }
 
-  #time(): number {
-    const now = this.#now;
-    if (Number.isNaN(now[0]!)) {
-      now[0] = this.#timers.now();
-      this.#defer();
-    }
-    return now[0]!;
+  #tick(): void {
+    if (this.#fresh) return;
+    this.#fresh = true;
+    this.#now[0] = this.#timers.now();
+    this.#defer();
   }
 
   #touch(connection: Connection): void {
     if (connection.touched) return;
     connection.touched = true;
-    this.#touched.push(connection);
+    this.#touched[this.#touchedCount++] = connection;
     this.#defer();
   }
 

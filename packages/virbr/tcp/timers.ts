@@ -55,6 +55,11 @@ export class Timers {
     return timer.slot < 0 ? Infinity : this.#times[timer.slot]!;
   }
 
+  /** Whether a time is before a timer's, which may not be set: a number in an array is not boxed. */
+  isBefore(times: Float64Array, index: number, timer: Timer): boolean {
+    return timer.slot < 0 || times[index]! < this.#times[timer.slot]!;
+  }
+
   /** Sets or moves a timer. */
   set(timer: Timer, at: number): void {
     if (this.#closed) return;
