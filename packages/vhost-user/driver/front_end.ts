@@ -22,10 +22,10 @@ import {
 } from "../protocol/mod.ts";
 import { BackEndError, type Connection } from "./connection.ts";
 import { DirtyLog } from "./dirty_log.ts";
-import { type Agreement, NO_AGREEMENT, readConfig } from "./handshake.ts";
+import { type Agreement, readConfig } from "./handshake.ts";
+import { Link } from "./link.ts";
 import type { MemoryUser } from "./memory.ts";
 import { checkStatus, meet, type Met } from "./meet.ts";
-import type { MemoryTable } from "./memory_table.ts";
 import { type CheckedOptions, checkOptions, countQueues, type FrontEndOptions } from "./options.ts";
 import { type RingOptions, Rings } from "./rings.ts";
 import { reactor } from "../backend/reactor.ts";
@@ -54,37 +54,34 @@ export class FrontEnd implements MemoryUser {
   handlers: FrontEndHandlers | null = null;
   /** The configuration space, as it was read last. */
   config: Uint8Array = new Uint8Array(0);
-  readonly #path: string | null;
+  readonly #link: Link;
   readonly #rings: Rings;
-  #connection: Connection | null = null;
-  #table: MemoryTable | null = null;
-  #agreement: Agreement = NO_AGREEMENT;
   /** The driver's features, while the device runs. */
   #features: FeatureSet | null = null;
+  /** What the back end offered when the driver chose. */
+  #offered: FeatureSet = 0n;
   #log: DirtyLog | null = null;
-  /** Everything that takes messages, in order. */
-  #tasks: Promise<void> = Promise.resolve();
-  /** While a back end is being met, whoever meets it is told of what goes wrong. */
-  #meeting = false;
-  #failed: Error | null = null;
   #closed = false;
-  /** Nobody waits for the back end to come back: what it had is not wanted any more. */
-  #resetting = false;
   #refreshing: "no" | "yes" | "again" = "no";
 
   private constructor(options: CheckedOptions, path: string | null, met: Met) {
     this.options = options;
-    this.#path = path;
+    this.config = met.agreement.config;
     const count = countQueues(options, met.agreement.queues);
     this.#rings = new Rings(count, options.memory, options.timeout, {
       call: (index) => this.#called(index),
       error: (index) =>
-        this.#connection?.fail(
+        this.#link.connection?.fail(
           new BackEndError(`The back end says that something is wrong with queue ${index}`),
         ),
     });
-    this.#take(met);
-    this.config = met.agreement.config;
+    this.#link = new Link(options, path, met, {
+      lost: () => this.#rings.lose(),
+      check: (now) => this.#checkNext(now),
+      restore: (connection, now) => this.#restore(connection, now),
+      failed: (error) => this.handlers?.failed(error),
+      configChanged: () => this.#configChanged(),
+    });
     options.memory.attach(this);
   }
 
@@ -111,12 +108,12 @@ export class FrontEnd implements MemoryUser {
 
   /** Feature bits that the back end offers. */
   get features(): FeatureSet {
-    return this.#agreement.features & ~PROTOCOL_BITS;
+    return this.#link.agreement.features & ~PROTOCOL_BITS;
   }
 
   /** Protocol features that were agreed on, of `ProtocolFeature`. */
   get protocolFeatures(): bigint {
-    return this.#agreement.protocolFeatures;
+    return this.#link.agreement.protocolFeatures;
   }
 
   /** Queues that there may be. */
@@ -126,112 +123,41 @@ export class FrontEnd implements MemoryUser {
 
   /** Whether there is a back end. */
   get connected(): boolean {
-    return this.#connection !== null;
+    return this.#link.connection !== null;
   }
 
   /** Why the device does not work; null if it does. */
   get failure(): Error | null {
-    return this.#failed;
+    return this.#link.failure;
   }
 
   /** Whether the back end can log what it writes. */
   get canLog(): boolean {
-    return hasFeature(this.#agreement.features, VHOST_F_LOG_ALL) && this.#has(P.LOG_SHMFD);
+    return hasFeature(this.#link.agreement.features, VHOST_F_LOG_ALL) && this.#has(P.LOG_SHMFD);
   }
 
   #has(features: bigint): boolean {
-    return hasFeature(this.#agreement.protocolFeatures, features);
+    return hasFeature(this.#link.agreement.protocolFeatures, features);
   }
 
-  #take({ connection, agreement, table, heard }: Met): void {
-    this.#connection = connection;
-    this.#agreement = agreement;
-    this.#table = table;
-    heard.configChanged = () => this.#configChanged();
-    heard.lost = (error) => this.#lost(connection, error);
-    // It may have gone before anybody listened.
-    if (!connection.open) this.#lost(connection, new BackEndError("The connection broke"));
-  }
-
-  /** Does something in its turn. What goes wrong costs the connection. */
-  #inTurn(task: (connection: Connection) => Promise<void>): Promise<void> {
-    const done = this.#tasks.then(async () => {
-      const connection = this.#connection;
-      if (connection === null || this.#closed) return;
-      try {
-        await task(connection);
-      } catch (error) {
-        connection.fail(error as Error);
-      }
-    });
-    this.#tasks = done;
-    return done;
-  }
-
-  #lost(connection: Connection, error: Error): void {
-    if (this.#connection !== connection || this.#closed) return;
-    this.#connection = null;
-    this.#rings.lose();
-    this.options.onError(error);
-    const { reconnect } = this.options;
-    if (this.#meeting) return;
-    if (reconnect === null || this.#path === null) {
-      this.#fail(error);
-      return;
-    }
-    this.#meeting = true;
-    this.#tasks = this.#tasks.then(async () => {
-      const reason = await this.#reconnect(reconnect.attempts, reconnect.delay, error);
-      this.#meeting = false;
-      if (reason !== null && !this.#closed) this.#fail(reason);
-    });
-  }
-
-  #fail(error: Error): void {
-    if (this.#failed !== null) return;
-    this.#failed = error;
-    this.handlers?.failed(error);
-  }
-
-  /** @returns Why it did not work, or null. */
-  async #reconnect(attempts: number, delay: number, reason: Error): Promise<Error | null> {
-    let last = reason;
-    for (let i = 0; i < attempts && !this.#closed; i++) {
-      if (i > 0) await new Promise((resolve) => setTimeout(resolve, delay));
-      if (this.#closed || this.#resetting) break;
-      try {
-        await this.#comeBack();
-        if (this.#connection !== null) return null;
-      } catch (error) {
-        last = error as Error;
-        this.#connection?.close();
-        this.#connection = null;
-        this.#rings.lose();
-        // Another device is there, or one that lost what is needed: that does not get better.
-        if (error instanceof RangeError) break;
-      }
-    }
-    return last;
-  }
-
-  async #comeBack(): Promise<void> {
-    const before = this.#agreement;
-    const config = this.config;
-    const met = await meet(UnixSocket.connect(this.#path!), this.options);
-    const now = met.agreement;
-    const wanted = (this.#features ?? 0n) & before.features;
+  /** Whether a back end can go on where another one ended. */
+  #checkNext(now: Agreement): void {
+    // What the driver has that the one before did not offer is done here.
+    const wanted = (this.#features ?? 0n) & this.#offered;
     const needed = this.#rings.hasInflight ? P.INFLIGHT_SHMFD : 0n;
     if (
       !hasFeature(now.features, wanted) || !hasFeature(now.protocolFeatures, needed) ||
       countQueues(this.options, now.queues) < this.#rings.used
     ) {
-      met.connection.close();
       throw new RangeError("The back end that came back offers less than the one that went away");
     }
-    this.#take(met);
-    this.config = now.config;
-    if (this.#features !== null) await this.#begin(met.connection);
-    if (config.length !== now.config.length || config.some((byte, i) => byte !== now.config[i])) {
+  }
+
+  async #restore(connection: Connection, { config }: Agreement): Promise<void> {
+    const before = this.config;
+    this.config = config;
+    if (this.#features !== null) await this.#begin(connection);
+    if (before.length !== config.length || before.some((byte, i) => byte !== config[i])) {
       this.handlers?.config();
     }
     this.#rings.wakeAll();
@@ -242,7 +168,7 @@ export class FrontEnd implements MemoryUser {
       this.handlers?.call(index);
     } catch (error) {
       // The driver does not believe what the device used.
-      this.#connection?.fail(error as Error);
+      this.#link.connection?.fail(error as Error);
     }
   }
 
@@ -253,8 +179,9 @@ export class FrontEnd implements MemoryUser {
    */
   start(features: FeatureSet): void {
     this.#features = features;
+    this.#offered = this.#link.agreement.features;
     this.#rings.features = features;
-    void this.#inTurn(async (connection) => {
+    void this.#link.inTurn(async (connection) => {
       // In the turn that waited for, it may have been reset.
       if (this.#features !== null) await this.#begin(connection);
     });
@@ -265,11 +192,14 @@ export class FrontEnd implements MemoryUser {
     const told: Promise<unknown>[] = [];
     try {
       this.#tellStatus(connection, told, FOUND);
-      if (this.#log !== null && this.canLog) told.push(this.#log.give(connection));
+      if (this.#log !== null && this.canLog) {
+        await this.#log.grow(this.options.memory.end, connection);
+        told.push(this.#log.give(connection));
+      }
       told.push(connection.tell(Request.SET_FEATURES, encodeU64(this.#featureBits())));
       this.#tellStatus(connection, told, AGREED);
       if (this.#has(P.STATUS)) told.push(checkStatus(connection, VIRTIO_STATUS_FEATURES_OK));
-      told.push(this.#table!.give(this.options.memory.regions));
+      told.push(this.#link.table!.give(this.options.memory.regions));
       await this.#rings.begin(connection, this.#ringOptions, told);
       this.#tellStatus(connection, told, AGREED | VIRTIO_STATUS_DRIVER_OK);
     } finally {
@@ -284,7 +214,7 @@ export class FrontEnd implements MemoryUser {
   }
 
   #featureBits(): bigint {
-    const offered = this.#agreement.features;
+    const offered = this.#link.agreement.features;
     // What a transport does by itself, the back end need not know.
     return ((this.#features ?? 0n) & offered & ~PROTOCOL_BITS) |
       (offered & VHOST_USER_F_PROTOCOL_FEATURES) |
@@ -294,7 +224,7 @@ export class FrontEnd implements MemoryUser {
   get #ringOptions(): RingOptions {
     return {
       logged: this.#log !== null && this.canLog,
-      enable: hasFeature(this.#agreement.features, VHOST_USER_F_PROTOCOL_FEATURES),
+      enable: hasFeature(this.#link.agreement.features, VHOST_USER_F_PROTOCOL_FEATURES),
     };
   }
 
@@ -306,7 +236,9 @@ export class FrontEnd implements MemoryUser {
   setQueue(index: number, config: QueueConfig): void {
     this.#rings.set(index, config);
     if (this.#features === null) return;
-    void this.#inTurn((connection) => this.#rings.beginOne(connection, index, this.#ringOptions));
+    void this.#link.inTurn((connection) =>
+      this.#rings.beginOne(connection, index, this.#ringOptions)
+    );
   }
 
   /** Tells the back end that a queue has buffers. */
@@ -323,7 +255,7 @@ export class FrontEnd implements MemoryUser {
   async stopQueue(index: number): Promise<QueuePosition> {
     const stop = this.#rings.take(index);
     let position: QueuePosition | null = null;
-    await this.#inTurn(async (connection) => {
+    await this.#link.inTurn(async (connection) => {
       position = await stop(connection);
     });
     return position ?? await stop(null);
@@ -336,32 +268,21 @@ export class FrontEnd implements MemoryUser {
    */
   async reset(): Promise<void> {
     this.#features = null;
-    this.#resetting = true;
     const stops = this.#rings.takeAll();
-    await this.#inTurn(async (connection) => {
+    await this.#link.restart(async (connection) => {
       await Promise.all(stops.map((stop) => stop(connection)));
       if (this.#has(P.RESET_DEVICE)) await connection.tell(Request.RESET_DEVICE);
       if (this.#has(P.STATUS)) await connection.tell(Request.SET_STATUS, encodeU64(0n));
       await connection.settle();
     });
-    this.#resetting = false;
     this.#rings.forgetInflight();
-    if (this.#connection === null && this.#path !== null && !this.#closed && !this.#meeting) {
-      this.#meeting = true;
-      this.#tasks = this.#tasks.then(async () => {
-        const reason = await this.#reconnect(1, 0, new BackEndError("There is no back end"));
-        this.#meeting = false;
-        if (reason === null) this.#failed = null;
-      });
-    }
-    await this.#tasks;
   }
 
   /** Writes to the configuration space; `config` has it at once. */
   writeConfig(offset: number, bytes: Uint8Array): void {
     if (!(offset >= 0 && offset + bytes.length <= this.config.length)) return;
     this.config.set(bytes, offset);
-    void this.#inTurn(async (connection) => {
+    void this.#link.inTurn(async (connection) => {
       if (!this.#has(P.CONFIG)) return;
       try {
         await connection.tell(Request.SET_CONFIG, encodeConfig({ offset, flags: 0, bytes }));
@@ -379,7 +300,7 @@ export class FrontEnd implements MemoryUser {
       return;
     }
     this.#refreshing = "yes";
-    void this.#inTurn((connection) => this.#refresh(connection)).then(() => {
+    void this.#link.inTurn((connection) => this.#refresh(connection)).then(() => {
       const again = this.#refreshing === "again";
       this.#refreshing = "no";
       if (again) this.#configChanged();
@@ -401,10 +322,9 @@ export class FrontEnd implements MemoryUser {
    */
   startLog(): DirtyLog | null {
     if (!this.canLog) return null;
-    this.#log ??= new DirtyLog(this.options.memory.end);
-    const log = this.#log;
+    const log = this.#log ??= new DirtyLog(this.options.memory.end);
     if (this.#features !== null) {
-      void this.#inTurn(async (connection) => {
+      void this.#link.inTurn(async (connection) => {
         const given = log.give(connection);
         await Promise.all([given, this.#tellLogged(connection)]);
       });
@@ -416,7 +336,7 @@ export class FrontEnd implements MemoryUser {
   async stopLog(): Promise<void> {
     const log = this.#log;
     this.#log = null;
-    await this.#inTurn(async (connection) => {
+    await this.#link.inTurn(async (connection) => {
       if (this.#features !== null) await this.#tellLogged(connection);
     });
     log?.close();
@@ -432,8 +352,10 @@ export class FrontEnd implements MemoryUser {
   /** See `MemoryUser`. */
   memoryChanged(): Promise<void> {
     if (this.#features === null) return Promise.resolve();
-    return this.#inTurn(async () => {
-      await this.#table?.give(this.options.memory.regions);
+    return this.#link.inTurn(async (connection) => {
+      const { end } = this.options.memory;
+      if (this.#ringOptions.logged) await this.#log?.grow(end, connection);
+      await this.#link.table?.give(this.options.memory.regions);
     });
   }
 
@@ -463,7 +385,7 @@ export class FrontEnd implements MemoryUser {
     value: bigint,
   ): Promise<boolean> {
     let agreed = false;
-    await this.#inTurn(async (connection) => {
+    await this.#link.inTurn(async (connection) => {
       if (!this.#has(feature)) return;
       try {
         await connection.tell(shape, encodeU64(value));
@@ -481,9 +403,7 @@ export class FrontEnd implements MemoryUser {
     this.#closed = true;
     this.options.memory.detach(this);
     this.handlers = null;
-    this.#connection?.close();
-    this.#connection = null;
-    await this.#tasks;
+    await this.#link.close();
     this.#rings.close();
     this.#log?.close();
     this.#log = null;

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { BlkDevice } from "@virtio/blk";
-import { BlkDriver } from "@virtio/blk/driver";
+import { BlkDriver, VIRTIO_BLK_T_IN } from "@virtio/blk/driver";
 import { MemoryBackend } from "@virtio/blk/memory";
 import { ConsoleDevice } from "@virtio/console";
 import { ConsoleDriver } from "@virtio/console/driver";
@@ -156,6 +156,16 @@ Deno.test("Logging begins and ends while a device runs", () =>
     assertEquals(log.bitmap.drain(() => {}), false);
     await driver.read(0, back);
     assert(log.bitmap.drain(() => {}));
+    // Memory far behind what the log was made for.
+    const far = 2 ** 34;
+    await memory.add({ base: far, size: 65536 });
+    const queue = driver.queues[0]!;
+    assert(queue.submit(VIRTIO_BLK_T_IN, 0, far + 4096, 512) >= 0);
+    queue.publish();
+    while (queue.poll() < 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    const found: number[] = [];
+    log.bitmap.drain((address) => found.push(address));
+    assertEquals(found.at(-1), far + 4096);
     await transport.frontEnd.stopLog();
     await driver.read(0, back);
     await driver.close();
