@@ -68,6 +68,8 @@ export interface ForwardHost {
   readonly bufferSize: number;
   /** Ports of the gateway's that stand for somebody outside. */
   readonly ports: Set<number>;
+  /** Connections that are joined to the outside. */
+  readonly joined: Set<TcpFlow>;
   admit(flow: FlowInfo): boolean;
   leave(guest: Guest): void;
   closed(forward: Forward): void;
@@ -200,7 +202,14 @@ class TcpForward implements Forward {
       local,
       address,
       this.guestPort,
-      (connection) => new TcpFlow(connection, stream, host.bufferSize, end),
+      (connection) => {
+        const flow = new TcpFlow(connection, stream, host.bufferSize, () => {
+          host.joined.delete(flow);
+          end();
+        });
+        host.joined.add(flow);
+        return flow;
+      },
     );
     if (connection !== null) return;
     host.counts.exhausted++;

@@ -68,6 +68,8 @@ export class Nat {
   readonly #echo: EchoFlows;
   readonly #counts: FlowCounts = new FlowCounts();
   readonly #services: Map<number, TcpService> = new Map();
+  /** Connections that are joined; some may be over for the guest, while the outside still takes what it said. */
+  readonly #joined: Set<TcpFlow> = new Set();
   readonly #forwards: Set<Forward> = new Set();
   readonly #forwardPorts: Set<number> = new Set();
   readonly #bufferSize: number;
@@ -166,6 +168,7 @@ export class Nat {
       counts: this.#counts,
       bufferSize: this.#bufferSize,
       ports: this.#forwardPorts,
+      joined: this.#joined,
       admit: (flow) => this.#admit(flow),
       leave: (guest) => this.#limits.leave(guest),
       closed: (each) => this.#forwards.delete(each),
@@ -187,6 +190,7 @@ export class Nat {
     for (const forward of this.#forwards) forward.close();
     for (const protocol of Object.values(IpProtocol)) this.#layer.transport(protocol, null);
     this.#udp.close();
+    for (const flow of [...this.#joined]) flow.close();
     this.tcp.close();
     this.#timers.close();
   }
@@ -269,12 +273,15 @@ export class Nat {
       this.#limits.leave(guest);
     };
     if (stream === null) return end();
-    const flow = new TcpFlow(connection, stream, this.#bufferSize, end);
+    const flow = new TcpFlow(connection, stream, this.#bufferSize, () => {
+      this.#joined.delete(flow);
+      end();
+    });
     if (this.#closed || !connection.accept(flow)) {
       // The guest gave up meanwhile, or there is no memory.
       stream.close();
       end();
-    }
+    } else this.#joined.add(flow);
   }
 
   #failed(connection: Connection, error: unknown): void {

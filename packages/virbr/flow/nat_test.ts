@@ -134,6 +134,22 @@ Deno.test("a slow outside stops the guest, a slow guest stops the outside, and n
   assertEquals(await world.close(), NOTHING_LEFT);
 });
 
+Deno.test("a guest that has said all and is content does not stay for an outside that takes nothing, once the network closes", async () => {
+  const world = new TestWorld();
+  const end = world.connect(OUTSIDE, 80);
+  await world.until(() => end.isOpen);
+  const [stream] = world.outside.streams;
+  stream!.stuck = true;
+  stream!.say(new Uint8Array(0), true);
+  await world.pass(10);
+  end.send(bytesOf(1000), true);
+  assert(await world.until(() => end.reason === "finished"));
+  await world.pass(1000);
+  // What it said may still arrive.
+  assertEquals([stream!.closed, world.nat.flows(world.guest)], [false, 1]);
+  assertEquals(await world.close(), NOTHING_LEFT);
+});
+
 Deno.test("what breaks outside is reset for the guest, and a guest's reset closes the outside", async () => {
   const world = new TestWorld();
   const ends = [world.connect(OUTSIDE, 80), world.connect(OUTSIDE, 80)];

@@ -59,6 +59,12 @@ export class TcpFlow implements ConnectionHandler {
     this.#settle();
   }
 
+  /** Ends it at once, both ways. */
+  close(): void {
+    this.#fail();
+    this.#settle();
+  }
+
   /** From the guest to the outside. */
   async #write(): Promise<void> {
     const connection = this.#connection;
