@@ -17,7 +17,7 @@ Usage: deno task bench:vhost-blk [options]
   --size N       MiB of the image (default 512)
   --folder PATH  where the image is put (default .cache/bench); O_DIRECT needs a file system that can do it
   --case TEXT    only cases whose name has it, such as "4k random read"
-  --in PLACE     where our device runs: process, worker, worker-per-queue (default a worker for each queue)
+  --in PLACE     where our device runs: process, worker, worker-per-queue (default worker)
   --no-pin       leaves it to the system which processors are used
   --svg FILE     where the picture goes (default docs/vhost-blk.svg); none with --no-svg
   --json         the last line is one JSON object
@@ -80,7 +80,7 @@ try {
     rounds,
     seconds,
     pin,
-    places: place === undefined ? ["worker", "worker-per-queue"] : [place, place],
+    place: place ?? "worker",
     wanted: (name) => name.includes(text),
   });
   if (results.length === 0) wanted.fail(`No case has "${text}" in its name`);

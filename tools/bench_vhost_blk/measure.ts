@@ -36,8 +36,8 @@ export interface MeasureOptions {
   readonly seconds: number;
   /** Processors of the load and of the servers; null: any. */
   readonly pin: readonly [number, number] | null;
-  /** Where ours runs: for one queue, and for several. */
-  readonly places: readonly [string, string];
+  /** Where ours runs its device. */
+  readonly place: string;
   /** Whether a case is wanted. */
   readonly wanted: (name: string) => boolean;
 }
@@ -131,7 +131,7 @@ export async function measure(options: MeasureOptions): Promise<CaseResult[]> {
         direct,
         queues,
         processor: options.pin?.[1] ?? null,
-        place: options.places[queues === 1 ? 0 : 1],
+        place: options.place,
       });
       try {
         if (direct) await dropCache(options.image);

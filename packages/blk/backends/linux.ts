@@ -33,8 +33,8 @@ export interface LinuxBackendOptions extends ImageOptions {
   /**
    * - `"sync"`: a system call for each request, which is waited for.
    * - `"io_uring"`: all requests of a kick begun by one call, and done while the thread goes on.
-   * - `"auto"`: what is best as far as is known: io_uring, but writes into the page cache at once; `"sync"` where the system
-   *   has no io_uring for us. Unless given.
+   * - `"auto"`: what is best as far as is known: io_uring, but what the page cache does without waiting at once, where that costs
+   *   less; `"sync"` where the system has no io_uring for us. Unless given.
    */
   readonly engine?: LinuxEngine | "auto";
 }
@@ -299,7 +299,7 @@ function makeEngine(file: ImageFile, options: LinuxBackendOptions): BlkEngine {
   const { engine = "auto", direct = false } = options;
   if (engine === "sync") return new SyncEngine(file);
   try {
-    return new UringEngine(file, { writeNow: engine === "auto" && !direct });
+    return new UringEngine(file, { cached: engine === "auto" && !direct });
   } catch (error) {
     // Containers often forbid it.
     if (engine === "auto" && error instanceof SystemError) return new SyncEngine(file);

@@ -5,6 +5,7 @@ import {
   IOV_MAX,
   IoVectors,
   PollSet,
+  readVectors,
   SystemError,
   TransferFlag,
   Uring,
@@ -28,6 +29,8 @@ const FSYNC_DATASYNC = 1;
 const CHUNK = 4;
 /** Operations under way from which on completions may be held. */
 const DEEP = 16;
+/** Bytes from which on a read costs so much that a call of its own matters little. */
+const LARGE = 1 << 15;
 /** Bytes copied at once of a write that has to be alone. */
 const LARGEST_COPY = 1 << 20;
 
@@ -36,8 +39,11 @@ const Kind = { read: 0, write: 1, flush: 2, discard: 3, hole: 4, zero: 5 } as co
 
 /** How an engine uses its ring. */
 export interface UringOptions {
-  /** Writes are done at once rather than by the ring. Into the page cache they need not wait, but the ring would have threads do them. */
-  readonly writeNow: boolean;
+  /**
+   * The file is in the page cache: writes are done at once rather than by the ring, which would have threads do them, and so
+   * are reads that need not wait, where that costs less.
+   */
+  readonly cached: boolean;
 }
 
 /**
@@ -56,6 +62,10 @@ export class UringEngine implements BlkEngine {
   readonly #file: ImageFile;
   readonly #ring: Uring;
   readonly #writeNow: boolean;
+  /** Whether reads are tried before the ring does them: from the page cache they need not wait. */
+  #triesNow: boolean;
+  /** Whether the next read is the first of a batch. */
+  #first = true;
   /** Operations that are begun together at most. */
   readonly #chunk: number;
   readonly #list: PieceList;
@@ -80,7 +90,8 @@ export class UringEngine implements BlkEngine {
    */
   constructor(file: ImageFile, options: UringOptions) {
     this.#file = file;
-    this.#writeNow = options.writeNow;
+    this.#writeNow = options.cached;
+    this.#triesNow = options.cached;
     this.#chunk = file.facts.direct ? CHUNK : ENTRIES;
     this.#list = file.pieces();
     const addresses = new Addresses();
@@ -101,8 +112,31 @@ export class UringEngine implements BlkEngine {
   read(position: number, length: number, into: MemoryPieces, token: number): number {
     const list = this.#collect(length, into);
     if (!this.#file.fits(position, list)) return this.#file.readBounced(position, list);
+    if (this.#triesNow && (this.#first || list.bytes >= LARGE) && this.#used === 0) {
+      const done = this.#readNow(position, list.count);
+      if (done > 0) return done;
+    }
     this.#transfer(Kind.read, position, list, 0, token);
     return LATER;
+  }
+
+  /**
+   * Reads what need not be waited for: the first of a batch, which may be its only one, and large ones, of which the ring's way
+   * is no part.
+   *
+   * @returns Bytes, or none: the ring does it, or tells why not.
+   */
+  #readNow(position: number, count: number): number {
+    this.#first = false;
+    const done = readVectors(
+      this.#file.descriptor,
+      this.#vectors,
+      count,
+      position,
+      TransferFlag.noWait,
+    );
+    if (done === -Errno.EOPNOTSUPP || done === -Errno.EINVAL) this.#triesNow = false;
+    return done;
   }
 
   /** See `BlkEngine`. */
@@ -157,6 +191,7 @@ export class UringEngine implements BlkEngine {
 
   /** See `BlkEngine`. */
   submit(): void {
+    this.#first = true;
     this.#push();
     this.reap();
     if (this.polled || this.inFlight === 0 || this.#watching !== null) return;
@@ -171,6 +206,8 @@ export class UringEngine implements BlkEngine {
   /** See `BlkEngine`. */
   reap(most = Infinity): number {
     const ring = this.#ring;
+    // Who polls does so between batches.
+    this.#first = true;
     // Only a thread that comes back soon may leave something for later.
     if (this.polled && this.inFlight >= DEEP) {
       const { ready } = ring;
