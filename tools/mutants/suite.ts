@@ -9,6 +9,7 @@ export const FAST_SUITE: readonly string[] = [
   "packages/blk",
   "packages/console",
   "packages/net",
+  "packages/virbr",
   "packages/worker",
   "tests/conformance",
   "tests/memory",

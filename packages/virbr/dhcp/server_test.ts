@@ -226,8 +226,9 @@ Deno.test("leases of one's own, and names that are another's", () => {
   for (const name of ["fixed", "named", "gateway", "localhost", "a b", "-x", "x".repeat(64)]) {
     join(client(), [[hostName, text(name)]]);
   }
-  join(client(), [[hostName, text("twice")]]);
+  const { address } = join(client(), [[hostName, text("twice")]]);
   join(client(), [[hostName, text("TWICE")]]);
+  assertEquals(net.leases.find(({ name }) => name === "twice")!.address, address);
   const names = net.leases.map(({ name }) => name).filter((name) => name !== "");
   assertEquals(names, ["fixed", "twice"]);
 });

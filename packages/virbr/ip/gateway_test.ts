@@ -1,9 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { Frame } from "@virtio/net";
+import { ipv4HeaderChecksum } from "@virtio/net/wire";
 import { Virbr } from "../virbr.ts";
 import type { VirbrOptions } from "../options.ts";
-import { formatAddress } from "./address.ts";
+import { formatAddress, parseAddress } from "./address.ts";
 import { ALL_OFFLOADS, assertSum, readPacket, TestGuest } from "./guest_testing.ts";
 import { type Guest, IpProtocol } from "./packet.ts";
 
@@ -129,9 +130,17 @@ Deno.test("wrong sums and lengths go nowhere", () => {
     bad[at]! ^= 0x11;
     guest.send(bad);
   }
+  // Longer than the frame, with a right sum, and no sum of what would be behind its end.
+  const datagram = guest.udp(1000, 99, GATEWAY, new Uint8Array(10));
+  datagram.fill(0, 6, 8);
+  const long = guest.ipv4(17, GATEWAY, datagram);
+  const view = new DataView(long.buffer);
+  view.setUint16(16, 60);
+  view.setUint16(24, ipv4HeaderChecksum(view, 14, 20));
+  guest.send(long);
   assertEquals(guest.packets(), []);
   const { malformed, checksum } = net.stats.gateway;
-  assertEquals(malformed + checksum, 5);
+  assertEquals(malformed + checksum, 6);
 });
 
 Deno.test("what cannot be reached is said, with the start of what was sent, and not too often", () => {
@@ -167,7 +176,8 @@ Deno.test("what cannot be reached is said, with the start of what was sent, and 
 });
 
 Deno.test("isolated guests reach the gateway, and are told that there is no more", () => {
-  const { guest } = world({ mode: "isolated" });
+  const { net, guest } = world({ mode: "isolated" });
+  net.ip.transport(IpProtocol.udp, { receive: () => assert(false, "nothing leaves") });
   guest.send(guest.ipv4(1, GATEWAY, guest.icmp(8, 0, echoBody(20))));
   assertEquals(guest.packets().map(({ payload }) => payload[0]), [0]);
   guest.send(guest.ipv4(17, "203.0.113.1", guest.udp(1, 2, "203.0.113.1", new Uint8Array(1))));
@@ -218,6 +228,24 @@ Deno.test("a transport gets whole, right packets, and sends large segments in on
   plain.port.close();
   assertEquals(gone!.mac, "52:54:00:00:00:02");
   assertEquals(net.ip.output.find(new Uint32Array([0, 0, 0xffff, 0xc0a8_7a0a])), null);
+});
+
+Deno.test("a datagram in fragments has its sum, whatever the guest takes", () => {
+  const { net, guest } = world({}, "192.168.122.9", ALL_OFFLOADS);
+  guest.send(guest.arp(1, guest.ip, GATEWAY));
+  const { output } = net.ip;
+  const [own] = net.guests;
+  const to = parseAddress(guest.ip)!;
+  const path = output.path(own!, output.addresses[0]!, to, IpProtocol.udp);
+  assert(output.begin(path));
+  output.buffer.fill(9, output.start, output.start + 4008);
+  output.view.setUint16(output.start + 4, 4008);
+  output.finish(4008, 6, 0);
+  const pieces = guest.packets();
+  assertEquals(pieces.length, 3);
+  const payload = new Uint8Array(pieces.flatMap((piece) => [...piece.payload]));
+  assertEquals(payload.length, 4008);
+  assertSum({ ...pieces[0]!, payload });
 });
 
 Deno.test("a guest that answers within the gateway's call is heard afterwards", async () => {

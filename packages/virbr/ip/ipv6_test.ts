@@ -125,9 +125,8 @@ Deno.test("echo of any size, in fragments where they must be; errors about what 
   guest.send(guest.ipv6(17, "fd00:1::99", guest.udp(1, 9, "fd00:1::99", new Uint8Array(4))));
   assertEquals(codes(), [[1, 3]]);
   // Neither mapped addresses nor sums that are wrong.
-  guest.send(
-    guest.ipv6(17, "::ffff:192.168.122.1", guest.udp(1, 53, "192.168.122.1", new Uint8Array(4))),
-  );
+  const mapped = "::ffff:192.0.2.1";
+  guest.send(guest.ipv6(17, mapped, guest.udp(1, 53, mapped, new Uint8Array(4))));
   udp[6]! ^= 1;
   guest.send(guest.ipv6(17, GATEWAY, udp));
   assertEquals(codes(), []);
