@@ -4,10 +4,12 @@
  *
  * Every contestant has a guest of its own, and all are there at once; they are measured alternately.
  */
-import { parseArgs } from "@std/cli/parse-args";
+import { ratios, type Spread, spread } from "../bench/harness.ts";
+import { benchArguments, pictureFile, progress, writePicture } from "./bench_arguments.ts";
 import { type Contestant, startOurs, startPasta, startSlirp } from "./bench_virbr/contestants.ts";
 import { type Case, CASES, ECHO_SERVER, IPERF_PORT } from "./bench_virbr/measure.ts";
-import { SERVER, World } from "./bench_virbr/world.ts";
+import { benchPicture, method, type Row, rowText } from "./bench_virbr/report.ts";
+import { World } from "./bench_virbr/world.ts";
 import { installPackages } from "./debian.ts";
 
 const HELP =
@@ -17,44 +19,25 @@ Usage: deno task bench:virbr [options]     (needs root, for namespaces and taps)
 
   --rounds N   rounds of each measurement (default 5)
   --mtu LIST   of the taps (default 1500,65520)
+  --case LIST  only measurements whose names have one of these in them
+  --svg FILE   where the picture goes (default docs/virbr.svg); none with --no-svg
   --json       the last line is one JSON object
   --help       this text
 `;
 
-function fail(message: string): never {
-  console.error(`bench:virbr: ${message}`);
-  Deno.exit(2);
-}
-
-const parsed = parseArgs(Deno.args, {
-  string: ["rounds", "mtu", "only"],
-  boolean: ["json", "help"],
-  unknown: (argument: string) => fail(`There is no argument ${argument}: see --help`),
-}) as Record<string, unknown>;
-if (parsed["help"] === true) {
-  console.log(HELP);
-  Deno.exit(0);
-}
-const rounds = Number(parsed["rounds"] ?? 5);
-if (!Number.isInteger(rounds) || rounds < 1 || rounds > 100) fail("--rounds is from 1 to 100");
-const mtus = String(parsed["mtu"] ?? "1500,65520").split(",").map(Number);
+const wanted = benchArguments({
+  name: "bench:virbr",
+  help: HELP,
+  rounds: 5,
+  leastRounds: 1,
+  strings: ["mtu", "case", "svg"],
+  negatable: ["svg"],
+});
+const { rounds, all, json, fail } = wanted;
+const svg = pictureFile(wanted, "docs/virbr.svg");
+const mtus = String(all["mtu"] ?? "1500,65520").split(",").map(Number);
 if (!mtus.every((mtu) => mtu >= 1280 && mtu <= 65520)) fail("--mtu is from 1280 to 65520");
-const only = parsed["only"] === undefined ? null : String(parsed["only"]).split(",");
-
-interface Row {
-  readonly mtu: number;
-  readonly name: string;
-  readonly unit: string;
-  /** Median, least and greatest of each contestant. */
-  readonly values: Record<string, [number, number, number]>;
-  /** Ours by theirs, so that more is better: median, least and greatest of the rounds. */
-  readonly ratios: Record<string, [number, number, number]>;
-}
-
-function spread(values: readonly number[]): [number, number, number] {
-  const sorted = [...values].sort((a, b) => a - b);
-  return [sorted[sorted.length >> 1]!, sorted[0]!, sorted.at(-1)!];
-}
+const only = all["case"] === undefined ? null : String(all["case"]).split(",");
 
 async function measure(one: Case, mtu: number, contestants: readonly Contestant[]): Promise<Row> {
   const got = new Map(contestants.map(({ name }) => [name, [] as number[]]));
@@ -62,41 +45,39 @@ async function measure(one: Case, mtu: number, contestants: readonly Contestant[
     // Nobody is always first.
     for (let i = 0; i < contestants.length; i++) {
       const contestant = contestants[(i + round) % contestants.length]!;
+      progress(`MTU ${mtu}, ${one.name}, round ${round + 1} of ${rounds}: ${contestant.name}`);
       const value = await one.run(contestant);
       if (value !== null) got.get(contestant.name)!.push(value);
     }
   }
-  const ours = got.get("virbr");
-  const row: Row = { mtu, name: one.name, unit: one.unit, values: {}, ratios: {} };
-  for (const [name, values] of got) {
-    if (values.length === 0) continue;
-    row.values[name] = spread(values);
-    if (ours === undefined || values === ours) continue;
-    row.ratios[name] = spread(
-      values.map((value, i) => one.more ? ours[i]! / value : value / ours[i]!),
-    );
+  progress("");
+  const ours = got.get("virbr")!;
+  const values: Record<string, Spread> = {};
+  const others: Record<string, Spread> = {};
+  for (const [name, each] of got) {
+    if (each.length === 0) continue;
+    values[name] = spread(each);
+    if (each !== ours) others[name] = spread(one.more ? ratios(ours, each) : ratios(each, ours));
   }
-  return row;
+  return { mtu, name: one.name, unit: one.unit, values, ratios: others };
+}
+
+async function version(program: string): Promise<string> {
+  const { stdout } = await new Deno.Command(program, { args: ["--version"] }).output();
+  const [, found] = / (\d[\w.]*)/.exec(new TextDecoder().decode(stdout)) ?? [];
+  return `${program} ${found ?? ""}`.trimEnd();
 }
 
 if (!await installPackages(["iperf3", "iproute2", "iputils-ping", "passt", "slirp4netns"])) {
   fail("iperf3, iproute2, iputils-ping, passt and slirp4netns are needed");
 }
 
-const digits = (value: number): string => value.toPrecision(3);
 const rows: Row[] = [];
 for (const mtu of mtus) {
   const world = await World.make();
   try {
-    await world.start(
-      world.outside,
-      /listening/,
-      "iperf3",
-      "--server",
-      "--port",
-      `${IPERF_PORT}`,
-      "--forceflush",
-    );
+    const server = ["--server", "--port", `${IPERF_PORT}`, "--forceflush"];
+    await world.start(world.outside, /listening/, "iperf3", ...server);
     await world.start(world.outside, /ready/, Deno.execPath(), "eval", "-q", ECHO_SERVER);
     const contestants: Contestant[] = [];
     for (const start of [startOurs, startSlirp, startPasta]) {
@@ -106,17 +87,20 @@ for (const mtu of mtus) {
       if (only !== null && !only.some((part) => one.name.includes(part))) continue;
       const row = await measure(one, mtu, contestants);
       rows.push(row);
-      const values = Object.entries(row.values).map(([name, [median, least, most]]) =>
-        `${name} ${digits(median)} (${digits(least)} to ${digits(most)})`
-      );
-      const ratios = Object.entries(row.ratios).map(([name, [median, least, most]]) =>
-        `${digits(median)} x ${name} (${digits(least)} to ${digits(most)})`
-      );
-      console.log(`MTU ${mtu}, ${one.name}, ${one.unit}: ${values.join(", ")}`);
-      if (ratios.length > 0) console.log(`    ours: ${ratios.join(", ")}`);
+      console.log(rowText(row));
     }
   } finally {
     await world.close();
   }
 }
-if (parsed["json"] === true) console.log(JSON.stringify({ server: SERVER, rounds, rows }));
+if (rows.length === 0) fail(`No measurement has one of ${only} in its name`);
+const bench = {
+  rounds,
+  rows,
+  processors: navigator.hardwareConcurrency,
+  load: Deno.loadavg()[0]!,
+  versions: [await version("slirp4netns"), await version("pasta")],
+};
+console.log(`\n${method(bench).join("\n")}`);
+if (svg !== null) await writePicture(svg, benchPicture(bench));
+if (json) console.log(JSON.stringify(bench));

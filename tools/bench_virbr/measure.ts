@@ -32,7 +32,9 @@ async function iperf({ name, guest }: Contestant, ...args: string[]): Promise<nu
     ).output();
     const { error, end } = JSON.parse(new TextDecoder().decode(stdout));
     if (error === undefined) return end.sum_received.bits_per_second / 1e9;
-    if (tries === TRIES || !/busy/.test(error)) throw new Error(`iperf3 by ${name}: ${error}`);
+    if (tries === TRIES || !/busy|reset by peer/.test(error)) {
+      throw new Error(`iperf3 by ${name}: ${error}`);
+    }
     await new Promise((resolve) => setTimeout(resolve, 250));
   }
 }
