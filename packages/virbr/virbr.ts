@@ -375,12 +375,13 @@ export class Virbr {
   }
 
   #makeLeases(): Leases {
-    const { from, to, statics, clock, gatewayName, gateway } = this.#settings;
+    const { from, to, statics, clock, leaseTime, gatewayName, gateway } = this.#settings;
     return new Leases({
       from,
       to,
       statics,
       clock,
+      longest: leaseTime,
       reserved: [gatewayName, "localhost"],
       taken: (address, mac) => {
         if (address === gateway) return true;

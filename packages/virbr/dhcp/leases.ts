@@ -9,7 +9,7 @@ export interface Lease {
   readonly address: string;
   /** A label; empty if the guest said none. */
   readonly name: string;
-  /** Milliseconds since 1970; Infinity of one that never ends. */
+  /** Milliseconds since 1970. */
   readonly expires: number;
 }
 
@@ -35,7 +35,7 @@ export interface Entry {
   readonly mac: string;
   readonly address: number;
   name: string;
-  /** By the clock; Infinity never. */
+  /** By the clock. */
   expires: number;
   /** Whether the client took it. */
   bound: boolean;
@@ -50,6 +50,8 @@ export interface LeaseOptions {
   /** Of those with their own. */
   readonly statics: readonly StaticLease[];
   readonly clock: Clock;
+  /** Seconds of a lease. */
+  readonly longest: number;
   /** Names that nobody gets. */
   readonly reserved: readonly string[];
   /** Whether somebody else uses an address without a lease. */
@@ -91,9 +93,7 @@ export class Leases {
         mac: entry.mac,
         address: formatIpv4(entry.address),
         name: entry.name,
-        expires: entry.expires === Infinity
-          ? Infinity
-          : Math.round(Date.now() + entry.expires - now),
+        expires: Math.round(Date.now() + entry.expires - now),
       }));
   }
 
@@ -110,7 +110,8 @@ export class Leases {
       if (!this.#allowed(value, mac) || this.#byAddress.has(value) || this.#byMac.has(mac)) {
         continue;
       }
-      const left = expires === null ? Infinity : Number(expires) - Date.now();
+      // The host's clock may have been set meanwhile: no lease is longer than it was when it was given.
+      const left = Math.min(this.#options.longest * 1000, Number(expires) - Date.now());
       if (!(left > 0)) continue;
       this.#put({ mac, address: value, name: "", expires: now + left, bound: true });
       this.name(mac, typeof name === "string" ? name : "");
@@ -177,7 +178,7 @@ export class Leases {
     return entry;
   }
 
-  /** Gives an address for good. @param seconds How long; Infinity for ever. */
+  /** Gives an address for good. @param seconds How long. */
   bind(mac: string, address: number, name: string, seconds: number): Entry {
     let entry = this.#byMac.get(mac);
     if (entry === undefined || entry.address !== address) {
