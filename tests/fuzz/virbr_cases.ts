@@ -43,15 +43,27 @@ export type Content =
   }
   | { kind: "dns"; version: 4 | 6; name: number; type: number; records: readonly number[] };
 
+/** A frame of the other end of the uplink, in mode "routed": its sender and whom it is for, by number. */
+export interface UplinkCase {
+  readonly do: "uplink";
+  readonly content: "reply" | "request" | "datagram";
+  readonly from: number;
+  readonly to: number;
+  readonly damage: Damage | null;
+}
+
 /** What happens. */
 export type VirbrStep =
   | FrameCase
+  | UplinkCase
   | { do: "wait"; seconds: number }
   | { do: "replug"; guest: number }
   | { do: "up"; guest: number; up: boolean };
 
 /** A case. */
 export interface VirbrCase {
+  /** Whether the way out is an uplink. */
+  readonly routed: boolean;
   readonly ipv6: boolean;
   readonly mtu: number;
   readonly claims: boolean;
@@ -181,6 +193,16 @@ const frame: fc.Arbitrary<FrameCase> = guest.chain((from) =>
 const step: fc.Arbitrary<VirbrStep> = fc.oneof(
   { weight: 20, arbitrary: frame },
   {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant("uplink" as const),
+      content: fc.constantFrom("reply" as const, "request" as const, "datagram" as const),
+      from: fc.nat(3),
+      to: fc.nat(4),
+      damage: seldom(damage, 4),
+    }),
+  },
+  {
     weight: 2,
     arbitrary: fc.record({
       do: fc.constant("wait" as const),
@@ -200,6 +222,7 @@ const step: fc.Arbitrary<VirbrStep> = fc.oneof(
 
 /** All cases. */
 export const virbrCases: fc.Arbitrary<VirbrCase> = fc.record({
+  routed: fc.constantFrom(false, false, true),
   ipv6: fc.boolean(),
   mtu: fc.constantFrom(1280, 1500, 1500, 65_535),
   claims: fc.constantFrom(true, true, false),

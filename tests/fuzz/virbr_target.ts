@@ -6,9 +6,23 @@ import { assert, assertEquals } from "@std/assert";
 import { Frame } from "@virtio/net";
 import { ipv4HeaderChecksum } from "@virtio/net/wire";
 import { type DatagramOptions, Virbr } from "@virtio/virbr";
-import { assertSum, readPacket, TestGuest } from "../../packages/virbr/ip/guest_testing.ts";
+import { formatAddress } from "../../packages/virbr/ip/address.ts";
+import {
+  assertSum,
+  macBytes,
+  readPacket,
+  TestGuest,
+} from "../../packages/virbr/ip/guest_testing.ts";
 import type { Target } from "./harness.ts";
-import { type Content, type FrameCase, type VirbrCase, virbrCases } from "./virbr_cases.ts";
+import {
+  type Content,
+  type Damage,
+  type FrameCase,
+  type UplinkCase,
+  type VirbrCase,
+  virbrCases,
+} from "./virbr_cases.ts";
+import { FuzzedHost } from "./virbr_host.ts";
 import { content4, content6 } from "./virbr_frames.ts";
 
 const GUESTS = 3;
@@ -60,6 +74,7 @@ class VirbrRun {
   readonly #net: Virbr;
   readonly #guests: TestGuest[] = [];
   readonly #errors: unknown[] = [];
+  readonly #host: FuzzedHost = new FuzzedHost();
   #now = 0;
   /** Whose frame is on its way, null if it is the gateway's turn. */
   #sender: TestGuest | null = null;
@@ -68,6 +83,7 @@ class VirbrRun {
     this.#test = test;
     this.#net = new Virbr({
       clock: () => this.#now,
+      ...(test.routed ? { mode: "routed", uplink: this.#host.uplink } : {}),
       mtu: test.mtu,
       claims: test.claims,
       ipv6: test.ipv6 ? PREFIX : false,
@@ -85,6 +101,9 @@ class VirbrRun {
       switch (step.do) {
         case "frame":
           this.#frame(step);
+          break;
+        case "uplink":
+          this.#uplink(step);
           break;
         case "wait":
           this.#now += 1000 * step.seconds;
@@ -120,16 +139,7 @@ class VirbrRun {
     const claimed = this.#guests[step.as]!;
     // It speaks as itself, or as another: the frame is the other's then.
     const bytes = build(step.content, claimed);
-    if (step.damage !== null) {
-      for (const [place, value] of step.damage.bytes) {
-        bytes[Math.floor(place * bytes.length / 1000)] = value;
-      }
-      if (step.damage.repaired) repair(bytes);
-    }
-    const length = step.damage?.cut == null
-      ? bytes.length
-      : Math.floor(step.damage.cut * bytes.length / 1000);
-    const frame = new Frame().fromBytes(bytes.subarray(0, length));
+    const frame = new Frame().fromBytes(spoil(bytes, step.damage));
     if (step.header !== null) {
       const [flags, gsoType, gsoSize, csumStart, csumOffset] = step.header as [
         number,
@@ -146,8 +156,23 @@ class VirbrRun {
     this.#sender = null;
   }
 
+  #uplink(step: UplinkCase): void {
+    if (!this.#test.routed) return;
+    const bytes = this.#host.frame(step, macBytes(this.#net.mac));
+    this.#host.peer!.deliver(new Frame().fromBytes(spoil(bytes, step.damage)));
+    this.#look();
+  }
+
   /** What has arrived is as it should be. */
   #look(): void {
+    for (const bytes of this.#host.frames.splice(0)) {
+      const packet = readPacket(bytes);
+      if (packet === null) continue;
+      // Only guests leave, and not for each other.
+      assert(formatAddress(packet.source).startsWith("192.168.122."));
+      assert(!formatAddress(packet.destination).startsWith("192.168.122."));
+      assert(packet.hopLimit > 0);
+    }
     for (const guest of this.#guests) {
       for (const { bytes } of guest.frames.splice(0)) {
         assert(bytes.length >= 14 && bytes.length <= this.#test.mtu + 14, `${bytes.length} bytes`);
@@ -162,7 +187,8 @@ class VirbrRun {
         const fragment = packet.version === 4
           ? (view.getUint16(20) & 0x3fff) !== 0
           : packet.protocol === 44;
-        if (!fragment) assertSum(packet);
+        const routed = !formatAddress(packet.source).startsWith("192.168.122.");
+        if (!fragment && !(this.#test.routed && packet.version === 4 && routed)) assertSum(packet);
       }
     }
   }
@@ -207,6 +233,17 @@ function build(content: Content, guest: TestGuest): Uint8Array {
   const six = content.kind === "extensions" || content.kind === "neighbour" ||
     ("version" in content && content.version === 6);
   return six ? content6(content, guest) : content4(content, guest);
+}
+
+/** Does to a frame what a case says. */
+function spoil(bytes: Uint8Array, damage: Damage | null): Uint8Array {
+  if (damage === null) return bytes;
+  for (const [place, value] of damage.bytes) {
+    bytes[Math.floor(place * bytes.length / 1000)] = value;
+  }
+  if (damage.repaired) repair(bytes);
+  if (damage.cut === null) return bytes;
+  return bytes.subarray(0, Math.floor(damage.cut * bytes.length / 1000));
 }
 
 /** Makes the header's sum right again. */
