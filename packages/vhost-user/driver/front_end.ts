@@ -66,7 +66,7 @@ export class FrontEnd implements MemoryUser {
 
   private constructor(options: CheckedOptions, path: string | null, met: Met) {
     this.options = options;
-    this.config = met.agreement.config;
+    this.config = this.#configOf(met.agreement);
     const count = countQueues(options, met.agreement.queues);
     this.#rings = new Rings(count, options.memory, options.timeout, {
       call: (index) => this.#called(index),
@@ -153,9 +153,14 @@ export class FrontEnd implements MemoryUser {
     }
   }
 
-  async #restore(connection: Connection, { config }: Agreement): Promise<void> {
+  /** What a back end does not show, the front end knows. */
+  #configOf({ config }: Agreement): Uint8Array {
+    return config.length > 0 ? config : this.options.config;
+  }
+
+  async #restore(connection: Connection, now: Agreement): Promise<void> {
     const before = this.config;
-    this.config = config;
+    const config = this.config = this.#configOf(now);
     if (this.#features !== null) await this.#begin(connection);
     if (before.length !== config.length || before.some((byte, i) => byte !== config[i])) {
       this.handlers?.config();

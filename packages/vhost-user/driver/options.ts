@@ -22,6 +22,11 @@ export interface FrontEndOptions {
   readonly queueSize?: number;
   /** Bytes of the configuration space; the most that the back end shows, unless given. */
   readonly configSize?: number;
+  /**
+   * The configuration space where the back end shows none, as those of network devices mostly do: what is in it is the front
+   * end's to say then.
+   */
+  readonly config?: Uint8Array;
   /** Protocol features that may be agreed on; all that are built unless given. */
   readonly protocolFeatures?: bigint;
   /** Milliseconds that the back end may take for an answer; 10,000 unless given. */
@@ -42,6 +47,7 @@ export interface CheckedOptions {
   readonly queueCount: number | null;
   readonly queueSize: number;
   readonly configSize: number | undefined;
+  readonly config: Uint8Array;
   readonly protocolFeatures: bigint;
   readonly timeout: number;
   readonly reconnect: Required<ReconnectOptions> | null;
@@ -76,6 +82,7 @@ export function checkOptions(options: FrontEndOptions): CheckedOptions {
     configSize: options.configSize === undefined
       ? undefined
       : checkInteger("configSize", options.configSize, 0, 256),
+    config: options.config?.slice() ?? new Uint8Array(0),
     protocolFeatures: options.protocolFeatures ?? ~0n,
     timeout: checkInteger("timeout", options.timeout, 1, 2 ** 31 - 1, 10_000),
     reconnect: again === undefined ? null : {
