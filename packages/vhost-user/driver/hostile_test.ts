@@ -1,5 +1,6 @@
 /** Back ends that lie, stall and vanish: they cost their driver, and nothing else. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import fc from "fast-check";
 import { VIRTIO_F_VERSION_1 } from "@virtio/device";
 import { DriverSession } from "@virtio/device/driver";
 import { EventFd } from "@virtio/linux";
@@ -245,3 +246,65 @@ Deno.test("Options that cannot be are refused before anything is sent", async ()
   }
   memory.close();
 });
+
+Deno.test("Whatever bytes and descriptors come, when they like, cost the driver alone", async () => {
+  const event = EventFd.create();
+  await fc.assert(
+    fc.asyncProperty(
+      fc.nat(45),
+      fc.boolean(),
+      fc.array(
+        fc.oneof(
+          fc.uint8Array({ maxLength: 40 }),
+          // What has a header is looked at longer.
+          fc.tuple(fc.nat(45), fc.constantFrom(1, 5, 9, 13), fc.uint8Array({ maxLength: 64 })).map(
+            ([request, flags, payload]) => {
+              const bytes = new Uint8Array(12 + payload.length);
+              new Uint32Array(bytes.buffer, 0, 3).set([request, flags, payload.length]);
+              bytes.set(payload, 12);
+              return bytes;
+            },
+          ),
+        ),
+        { minLength: 1, maxLength: 4 },
+      ),
+      fc.nat(3),
+      async (at, overBack, pieces, descriptors) => {
+        await closed(async () => {
+          let left = at;
+          const backEnd = new ScriptedBackEnd((_, normal, self) => {
+            if (left-- === 0) {
+              const { socket } = (overBack ? self.back : null) ?? self.channel;
+              for (const piece of pieces) {
+                if (piece.length === 0) continue;
+                socket.send(piece, Array.from({ length: descriptors }, () => event.descriptor));
+              }
+            }
+            return normal();
+          });
+          await live(backEnd, undefined, 40).catch((error) => {
+            assert(error instanceof Error);
+          });
+        });
+      },
+    ),
+    { numRuns: 150 },
+  );
+  event.close();
+});
+
+Deno.test("A back end that signals an error of a ring is given up", () =>
+  closed(async () => {
+    const backEnd = new ScriptedBackEnd((message, normal) => {
+      if (message.request === FrontEndRequest.SET_VRING_ERR.id && message.payload[0] === 1) {
+        const event = new EventFd(message.take(0));
+        event.signal();
+        event.close();
+      }
+      return normal();
+    });
+    const errors = await live(backEnd, async (_, transport) => {
+      while (transport.frontEnd.failure === null) await new Promise((done) => setTimeout(done, 1));
+    });
+    assert(errors[0] instanceof BackEndError && errors[0].message.includes("queue 1"));
+  }));
