@@ -67,7 +67,7 @@ const LINK_LOCAL: AddressWords = new Uint32Array([0xfe80_0000, 0, 0, 1]);
  * and resolver. Guests reach each other through the switch; a guest speaks for itself only: frames with a MAC address or an
  * IP address that is another's, the gateway's, or none of the network go nowhere.
  *
- * @example A guest's port, before and after its lease
+ * @example A guest's port, and an address that is its own
  * ```ts
  * import { Virbr } from "@virtio/virbr";
  * import { assertEquals } from "@std/assert";

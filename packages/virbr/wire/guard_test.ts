@@ -152,6 +152,25 @@ Deno.test("a port has room for some stations, and may be for one alone", () => {
   assertEquals(net.guests.length, 0);
 });
 
+Deno.test("a MAC address that belongs to a port is nobody else's, and one that does not is not taken by it", () => {
+  const { net, a, b, pass } = world({}, [{}, { mac: "52:54:00:00:00:02" }]);
+  a.send(a.arp(1, a.ip, GATEWAY));
+  b.send(b.arp(1, b.ip, GATEWAY));
+  const [first] = net.guests;
+  // The one with a port of its own speaks as the other: nothing changes for that one.
+  const liar = new TestGuest(b.port, "52:54:00:00:00:01", net.mac, a.ip);
+  liar.send(liar.arp(1, a.ip, GATEWAY));
+  assertEquals([net.guests[0] === first, first!.gone], [true, false]);
+  // And the other way, even after a long silence.
+  pass(1000);
+  const other = new TestGuest(a.port, "52:54:00:00:00:02", net.mac, b.ip);
+  other.send(other.arp(1, b.ip, GATEWAY));
+  assertEquals(net.guests.map(({ mac, port }) => `${mac} ${port}`), [
+    "52:54:00:00:00:01 guest0",
+    "52:54:00:00:00:02 guest1",
+  ]);
+});
+
 Deno.test("isolated ports reach the gateway only", () => {
   const { a, b } = world({}, [{ isolated: true }, { isolated: true }]);
   assert(!reaches(a, b, datagram(a)));

@@ -53,18 +53,19 @@ export class Stations {
   /** The station with a MAC address behind a port, made if it is new; null if it may not be there. */
   heard(high: number, low: number, port: GuestPort, now: number): Station | null {
     const key = high * 0x100_0000 + low;
+    if (this.#rules.isGatewayMac(high, low) || (high & 0x01_0000) !== 0 || key === 0) return null;
+    const { lock } = port;
+    if (lock !== null && (lock.high !== high || lock.low !== low)) return null;
     const known = this.#byMac.get(key);
     if (known !== undefined) {
       if (known.at === port) {
         known.heard = now;
         return known;
       }
-      if (port.lock === null && now - known.heard < SILENCE) return null;
+      // A port that the address belongs to has it at once.
+      if (lock === null && (known.at.lock !== null || now - known.heard < SILENCE)) return null;
       this.forget(known);
     }
-    if (this.#rules.isGatewayMac(high, low) || (high & 0x01_0000) !== 0 || key === 0) return null;
-    const { lock } = port;
-    if (lock !== null && (lock.high !== high || lock.low !== low)) return null;
     if (port.stations >= port.maxStations && !this.#makeRoom(port, now)) return null;
     const station = new Station(high, low, port);
     station.heard = now;
