@@ -1,5 +1,6 @@
 import type { OutsideStream } from "../outside/outside.ts";
-import type { CloseReason, Connection, ConnectionHandler } from "../tcp/connection.ts";
+import type { Connection } from "../tcp/connection.ts";
+import type { CloseReason, ConnectionHandler } from "../tcp/connection_types.ts";
 
 /**
  * A guest's connection joined to the outside's. What one reads the other writes, straight from and into the connection's

@@ -1,103 +1,20 @@
-import type { IpOutput, Path } from "../ip/packet.ts";
-import { Receiver, Taken } from "./receiver.ts";
-import type { Ring, RingPool } from "./ring.ts";
-import { RoundTrip } from "./round_trip.ts";
+import type { Path } from "../ip/packet.ts";
 import {
-  ACK,
-  CHECKSUM_OFFSET,
-  FIN,
-  HEADER_SIZE,
-  MAX_SACK_BLOCKS,
-  PSH,
-  RST,
-  type Segment,
-  SYN,
-  writeHeader,
-  writeSackHeader,
-  writeSynOptions,
-} from "./segment.ts";
+  type CloseReason,
+  type ConnectionHandler,
+  type ConnectionHost,
+  Count,
+  State,
+} from "./connection_types.ts";
+import { At, Deadlines } from "./deadlines.ts";
+import { Emitter } from "./emitter.ts";
+import { Receiver, Taken } from "./receiver.ts";
+import type { Ring } from "./ring.ts";
+import { RoundTrip } from "./round_trip.ts";
+import { ACK, FIN, PSH, RST, type Segment, SYN } from "./segment.ts";
 import { Sender } from "./sender.ts";
 import { advance, ahead } from "./sequence.ts";
-import { Timer, type Timers } from "./timers.ts";
 
-/** Where a connection is. What RFC 9293 tells apart beyond that follows from which FIN was sent, acknowledged, received. */
-export const State = {
-  /** The guest's SYN waits until somebody says whether there is a connection. */
-  asked: 0,
-  /** Our SYN was sent. */
-  synSent: 1,
-  /** Both SYNs were sent; the guest has not acknowledged ours. */
-  synReceived: 2,
-  /** Bytes flow, one way at least. */
-  open: 3,
-  /** All is said; what still comes is answered for a while. */
-  timeWait: 4,
-  /** Over. */
-  closed: 5,
-} as const;
-
-/**
- * Why a connection is over: `finished` by both sides in order, `reset` by the guest, `refused` by it, it did not answer for too
- * long (`timeout`), it is `gone`, or it was `aborted` on this side.
- */
-export type CloseReason = "finished" | "reset" | "refused" | "timeout" | "gone" | "aborted";
-
-/** Told what happens to a connection. Segments of a batch are handled first, so one call tells of many. */
-export interface ConnectionHandler {
-  /** The connection stands. */
-  opened?(): void;
-  /** There are bytes to read, or the guest has said all: see `ended`. */
-  readable(): void;
-  /** There is more room for bytes to be sent. */
-  writable(): void;
-  /** Over; `release` it when its buffers are needed no more. What was received can still be read, if it is `finished`. */
-  closed(reason: CloseReason): void;
-}
-
-/** Milliseconds and counts; see `TcpOptions`. */
-export interface ConnectionTimes {
-  /** Silence after which the guest is asked whether it is there. */
-  readonly keepAliveIdle: number;
-  /** Time between such questions. */
-  readonly keepAliveInterval: number;
-  /** Questions without answer after which it is not. */
-  readonly keepAliveProbes: number;
-  /** How long all remains in mind after an orderly end. */
-  readonly timeWait: number;
-}
-
-/** What a connection needs of its engine. */
-export interface ConnectionHost {
-  readonly output: IpOutput;
-  readonly timers: Timers;
-  readonly rings: RingPool;
-  readonly times: ConnectionTimes;
-  readonly counts: Float64Array;
-  /** Milliseconds, as of `tick`: in an array, so that no number is boxed. */
-  readonly clock: Float64Array;
-  /** Reads the clock, once per batch. */
-  tick(): void;
-  /** Has `flush` called when the batch is done. */
-  touch(connection: Connection): void;
-  /** It is in TIME-WAIT now. */
-  waits(connection: Connection): void;
-  /** It is over. */
-  remove(connection: Connection): void;
-}
-
-/** Indexes of what is counted. */
-export const Count = {
-  segmentsIn: 0,
-  segmentsOut: 1,
-  bytesIn: 2,
-  bytesOut: 3,
-  repeated: 4,
-  resets: 5,
-};
-
-/** When things are due, and measured. */
-const At = { repeat: 0, persist: 1, acknowledge: 2, life: 3, timed: 4, heard: 5, challenged: 6 };
-const DUE = 4;
 /** Most that an acknowledgement waits for company. */
 const DELAY = 40;
 /** Least time between answers to segments that make no sense. */
@@ -134,11 +51,10 @@ export class Connection {
   readonly #sender: Sender = new Sender();
   readonly #receiver: Receiver = new Receiver();
   readonly #roundTrip: RoundTrip = new RoundTrip();
-  readonly #times: Float64Array = new Float64Array([
-    ...[Infinity, Infinity, Infinity, Infinity],
-    ...[0, 0, -Infinity],
-  ]);
-  readonly #timer: Timer;
+  readonly #emitter: Emitter;
+  readonly #deadlines: Deadlines;
+  /** Those of `#deadlines`. */
+  readonly #times: Float64Array;
   #sendRing: Ring | null = null;
   #receiveRing: Ring | null = null;
   /** Bytes of payload that go out in one frame. */
@@ -151,10 +67,11 @@ export class Connection {
   #roomCame = false;
   #opened = false;
   #quick = QUICK;
+  /** Whether the guest understands windows that are scaled. */
+  #scales = true;
   #finSent = false;
   #active = false;
   #probes = 0;
-  #forced = false;
   #released = false;
   #told = false;
   #irs = 0;
@@ -165,7 +82,9 @@ export class Connection {
     this.path = path;
     this.localPort = localPort;
     this.guestPort = guestPort;
-    this.#timer = new Timer((now) => this.#due(now));
+    this.#emitter = new Emitter(host, path, localPort, guestPort);
+    this.#deadlines = new Deadlines(host.timers, (now) => this.#due(now));
+    this.#times = this.#deadlines.times;
   }
 
   /** Bytes that were received and not consumed. */
@@ -325,23 +244,16 @@ export class Connection {
     this.#times[At.heard] = this.#now;
   }
 
-  /** The largest payload that fits into a packet. */
-  get #pathMss(): number {
-    return this.path.mtu - this.path.ipHeaderSize - HEADER_SIZE;
-  }
-
   #negotiate(syn: Segment): void {
     const sender = this.#sender;
     const said = syn.mss === 0 ? (this.path.version === 4 ? 536 : 1220) : syn.mss;
-    sender.mss = Math.max(LEAST_MSS, Math.min(said, this.#pathMss));
+    sender.mss = Math.max(LEAST_MSS, Math.min(said, this.#emitter.mss));
     const segments = Math.min(MOST_SEGMENTS, Math.floor(MOST_BYTES / sender.mss));
     this.#most = sender.mss * Math.max(1, segments);
     sender.scale = Math.max(0, syn.windowScale);
     this.#scales = syn.windowScale >= 0;
     sender.sackPermitted = syn.sackPermitted;
   }
-
-  #scales = true;
 
   /** The shift that lets a window be as large as a ring. */
   get #shift(): number {
@@ -351,59 +263,24 @@ export class Connection {
   }
 
   #sendSyn(flags: number): void {
-    const { output } = this.#host;
     const asked = (flags & ACK) !== 0;
-    const scales = asked ? this.#scales : true;
-    const sack = asked ? this.#sender.sackPermitted : true;
+    const ring = this.#receiveRing!;
     this.#startRepeat();
-    if (!output.begin(this.path)) return;
-    const { start, view } = output;
-    const options = writeSynOptions(
-      view,
-      start + HEADER_SIZE,
-      this.#pathMss,
-      scales ? this.#shift : -1,
-      sack,
+    this.#emitter.syn(
+      this.#sender.una,
+      asked ? this.#receiver.nxt : 0,
+      flags,
+      // The window of a SYN is never scaled.
+      asked ? this.#receiver.advertiseUnscaled(ring) : Math.min(0xffff, ring.free),
+      !asked || this.#scales ? this.#shift : -1,
+      !asked || this.#sender.sackPermitted,
     );
-    const size = HEADER_SIZE + options;
-    const ack = asked ? this.#receiver.nxt : 0;
-    // The window of a SYN is never scaled.
-    const window = Math.min(0xffff, this.#receiveRing!.free);
-    if (asked) this.#receiver.edge = advance(this.#receiver.nxt, window);
-    const { una } = this.#sender;
-    writeHeader(view, start, this.localPort, this.guestPort, una, ack, flags, window, size);
-    this.#host.counts[Count.segmentsOut]!++;
-    output.finish(size, CHECKSUM_OFFSET, 0);
   }
 
   /** Sends a segment without data. */
   #send(seq: number, ack: number, flags: number, window: number): void {
-    const { output } = this.#host;
-    if (!output.begin(this.path)) return;
-    const { start, view } = output;
-    let size = HEADER_SIZE;
-    const blocks = flags === ACK && this.state === State.open && this.#sender.sackPermitted
-      ? Math.min(MAX_SACK_BLOCKS, this.#receiver.early.count)
-      : 0;
-    if (blocks > 0) {
-      this.#writeBlocks(view, start + size, blocks);
-      size += 4 + 8 * blocks;
-    }
-    writeHeader(view, start, this.localPort, this.guestPort, seq, ack, flags, window, size);
-    this.#host.counts[Count.segmentsOut]!++;
-    output.finish(size, CHECKSUM_OFFSET, 0);
-  }
-
-  /** The block that the last segment went to is the first (RFC 2018, 4). */
-  #writeBlocks(view: DataView, at: number, blocks: number): void {
-    const { early, latest } = this.#receiver;
-    writeSackHeader(view, at, blocks);
-    const first = latest >= 0 && latest < early.count ? latest : 0;
-    for (let i = 0; i < blocks; i++) {
-      const index = (first + i) % early.count;
-      view.setInt32(at + 4 + 8 * i, early.start(index));
-      view.setInt32(at + 8 + 8 * i, early.end(index));
-    }
+    const tells = flags === ACK && this.state === State.open && this.#sender.sackPermitted;
+    this.#emitter.bare(seq, ack, flags, window, tells ? this.#receiver : null);
   }
 
   #acknowledge(): void {
@@ -426,7 +303,7 @@ export class Connection {
     if (this.state === State.closed) return;
     const waited = this.state === State.timeWait;
     this.state = State.closed;
-    this.#host.timers.clear(this.#timer);
+    this.#deadlines.clear();
     this.#host.remove(this);
     if (!waited) this.#tell(reason);
     this.#giveBack();
@@ -446,24 +323,12 @@ export class Connection {
     return this.#host.clock[0]!;
   }
 
-  #set(which: number, at: number): void {
-    this.#times[which] = at;
-    this.#arm(which);
-  }
-
-  #arm(which: number): void {
-    const { timers } = this.#host;
-    if (timers.isBefore(this.#times, which, this.#timer)) {
-      timers.set(this.#timer, this.#times[which]!);
-    }
-  }
-
   /** Nothing that is out may wait longer than this for its answer. */
   #startRepeat(): void {
     const { clock } = this.#host;
     this.#host.tick();
     this.#times[At.repeat] = clock[0]! + this.#roundTrip.timeout;
-    this.#arm(At.repeat);
+    this.#deadlines.arm(At.repeat);
   }
 
   /** A segment of the guest's for this connection (RFC 9293, 3.10.7). For `TcpEngine`. @returns Whether a new one may begin. */
@@ -518,7 +383,7 @@ export class Connection {
     this.#receiver.scale = this.#scales ? this.#shift : 0;
     this.#sender.open(segment);
     this.#opened = true;
-    this.#set(At.life, this.#now + this.#host.times.keepAliveIdle);
+    this.#deadlines.set(At.life, this.#now + this.#host.times.keepAliveIdle);
     this.#host.touch(this);
   }
 
@@ -641,7 +506,7 @@ export class Connection {
         this.#acknowledgeNow = true;
       } else if (receiver.unacknowledged >= 2 * this.#sender.mss) this.#acknowledgeNow = true;
       else if (this.#times[At.acknowledge] === Infinity) {
-        this.#set(At.acknowledge, this.#now + DELAY);
+        this.#deadlines.set(At.acknowledge, this.#now + DELAY);
       }
     }
     if (receiver.finished && !this.#active) this.#active = this.#finSent;
@@ -665,8 +530,8 @@ export class Connection {
     }
     this.#acknowledge();
     this.state = State.timeWait;
-    this.#times.fill(Infinity, 0, DUE);
-    this.#set(At.life, this.#now + this.#host.times.timeWait);
+    this.#deadlines.clear();
+    this.#deadlines.set(At.life, this.#now + this.#host.times.timeWait);
     this.#host.waits(this);
     this.#flushData();
     this.#tell("finished");
@@ -715,47 +580,31 @@ export class Connection {
       }
     } else if (rest > 0) {
       if (this.#times[At.persist] === Infinity) {
-        this.#set(At.persist, this.#now + this.#roundTrip.timeout);
+        this.#deadlines.set(At.persist, this.#now + this.#roundTrip.timeout);
       }
     }
   }
 
   /** Sends what the sender chose. @returns Whether there may be more. */
   #transmit(ring: Ring): boolean {
-    const { output, counts } = this.#host;
     const sender = this.#sender;
     const { from, length } = sender;
     const at = ahead(from, sender.una);
     const last = at + length === ring.used;
     const fin = sender.ending && last;
-    if (!output.begin(this.path)) {
-      // As if it were lost on the way.
-      if (this.#times[At.repeat] === Infinity) {
-        this.#startRepeat();
-      }
-      return false;
-    }
-    const { start, view } = output;
     const window = this.#receiveRing === null ? 0 : this.#receiver.advertise(this.#receiveRing);
     const flags = ACK | (last ? PSH : 0) | (fin ? FIN : 0);
-    writeHeader(
-      view,
-      start,
-      this.localPort,
-      this.guestPort,
-      from,
-      this.#receiver.nxt,
-      flags,
-      window,
-      HEADER_SIZE,
-    );
-    if (length > 0) ring.read(at, output.buffer, start + HEADER_SIZE, length);
+    const { nxt } = this.#receiver;
+    if (!this.#emitter.data(from, nxt, flags, window, ring, at, length, sender.mss)) {
+      // As if it were lost on the way.
+      if (this.#times[At.repeat] === Infinity) this.#startRepeat();
+      return false;
+    }
     this.#acknowledgeNow = false;
     this.#times[At.acknowledge] = Infinity;
     if (fin) this.#finSent = true;
-    counts[Count.segmentsOut]!++;
     if (!sender.sent(fin)) {
-      counts[Count.repeated]!++;
+      this.#host.counts[Count.repeated]!++;
       // What was sent twice tells nothing (Karn).
       this.#timing = false;
     } else if (!this.#timing) {
@@ -764,7 +613,6 @@ export class Connection {
       this.#host.tick();
       this.#times[At.timed] = this.#host.clock[0]!;
     }
-    output.finish(HEADER_SIZE + length, CHECKSUM_OFFSET, length > sender.mss ? sender.mss : 0);
     return true;
   }
 
@@ -777,9 +625,7 @@ export class Connection {
       times[At.acknowledge] = Infinity;
       this.#acknowledge();
     }
-    let next = Infinity;
-    for (let i = 0; i < DUE; i++) if (times[i]! < next) next = times[i]!;
-    if (next < Infinity) this.#host.timers.set(this.#timer, next);
+    this.#deadlines.next();
   }
 
   /** @returns Whether it is over. */
@@ -833,7 +679,7 @@ export class Connection {
     sender.expire();
     this.#timing = false;
     this.#roundTrip.backOff();
-    this.#set(At.repeat, now + this.#roundTrip.timeout);
+    this.#deadlines.set(At.repeat, now + this.#roundTrip.timeout);
     this.#output();
     return false;
   }
@@ -852,7 +698,7 @@ export class Connection {
     }
     sender.retries++;
     this.#roundTrip.backOff();
-    this.#set(At.persist, now + this.#roundTrip.timeout);
+    this.#deadlines.set(At.persist, now + this.#roundTrip.timeout);
     this.#probe();
     return false;
   }

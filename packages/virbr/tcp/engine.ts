@@ -6,15 +6,13 @@ import {
   IpProtocol,
   type Transport,
 } from "../ip/packet.ts";
+import { Connection } from "./connection.ts";
 import {
-  type CloseReason,
-  Connection,
   type ConnectionHandler,
   type ConnectionHost,
   type ConnectionTimes,
   Count,
-  State,
-} from "./connection.ts";
+} from "./connection_types.ts";
 import { RingPool } from "./ring.ts";
 import { ACK, CHECKSUM_OFFSET, HEADER_SIZE, RST, Segment, SYN, writeHeader } from "./segment.ts";
 import { advance } from "./sequence.ts";
@@ -329,5 +327,3 @@ export class TcpEngine implements Transport {
     return 0;
   }
 }
-
-export { type CloseReason, Connection, type ConnectionHandler, State };

@@ -54,6 +54,13 @@ export class Receiver {
     return window;
   }
 
+  /** The window as it goes into a SYN. */
+  advertiseUnscaled(ring: Ring): number {
+    const window = Math.min(0xffff, ring.free);
+    this.edge = advance(this.nxt, window);
+    return window;
+  }
+
   /** Whether so much more room is there than the sender knows of that it is worth telling. */
   shouldOpen(ring: Ring, mss: number): boolean {
     const known = Math.max(0, ahead(this.edge, this.nxt));

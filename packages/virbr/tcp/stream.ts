@@ -1,5 +1,6 @@
 import type { OutsideStream } from "../outside/outside.ts";
-import type { CloseReason, Connection, ConnectionHandler } from "./connection.ts";
+import type { Connection } from "./connection.ts";
+import type { CloseReason, ConnectionHandler } from "./connection_types.ts";
 
 /** A connection with a guest as a stream: for services of the gateway's own. */
 export class TcpStream implements OutsideStream, ConnectionHandler {

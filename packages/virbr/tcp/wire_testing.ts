@@ -1,8 +1,9 @@
 /** Two engines, and between them a wire that loses, doubles, delays and reorders. */
 import { formatAddress } from "../ip/address.ts";
 import type { AddressWords, Guest, IpOutput, IpPacket, Path } from "../ip/packet.ts";
-import type { Connection, ConnectionHandler } from "./connection.ts";
-import { type CloseReason, TcpEngine, type TcpOptions } from "./engine.ts";
+import type { Connection } from "./connection.ts";
+import type { CloseReason, ConnectionHandler } from "./connection_types.ts";
+import { TcpEngine, type TcpOptions } from "./engine.ts";
 import { TestTiming } from "./timing_testing.ts";
 
 /** What a wire does to packets; numbers are chances of 0 to 1. */
