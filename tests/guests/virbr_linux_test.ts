@@ -175,16 +175,26 @@ Deno.test({
 });
 
 Deno.test({
-  name:
-    "A Linux that calls itself by another's address reaches nobody; released addresses are free",
+  name: "Linux makes an address of our prefix, reaches nobody by another's, and releases its lease",
   ignore,
   fn: async () => {
-    await withNet({ claims: false }, async (net) => {
+    await withNet({ claims: false, ipv6: "fd00:1::/64" }, async (net) => {
       const { guest, port } = await boot(net, "52:54:00:00:00:02", "second");
       try {
         await lease(guest, "beta", "-r 192.168.122.77");
         assertEquals(net.leases[0]!.address, "192.168.122.77");
         assertEquals((await guest.run("ping -c 1 -W 2 192.168.122.1")).status, 0);
+        const mine = "fd00:1::5054:ff:fe00:2";
+        await guest.check(
+          `for i in $(seq 50); do ip -6 addr show dev eth0 | grep ${mine} | grep -vq tentative && exit 0; usleep 100000; done; exit 1`,
+        );
+        assertMatch(await guest.check("ip -6 route"), /^default via fe80::1 dev eth0/m);
+        for (const size of [56, 4000]) {
+          const { output } = await guest.run(`ping -6 -c 2 -W 5 -s ${size} fd00:1::1`);
+          assertMatch(output, / 0% packet loss/, output);
+        }
+        const { output: named } = await guest.run("nslookup beta.internal fd00:1::1");
+        assert(named.includes("192.168.122.77") && named.includes(mine), named);
         await guest.check("ip addr add 192.168.122.99/24 dev eth0");
         const before = port.stats.drops.spoofed;
         const { status } = await guest.run("ping -c 1 -W 2 -I 192.168.122.99 192.168.122.1");
