@@ -17,6 +17,7 @@ import { PACKED_PARTS } from "./packed_parts.ts";
 import { PACKED_QUEUE } from "./packed_queue.ts";
 import { PCI } from "./pci.ts";
 import { SPLIT_QUEUE } from "./split_queue.ts";
+import { VHOST_USER_BACKEND } from "./vhost_user_backend.ts";
 import { VIRBR } from "./virbr.ts";
 import { VRING } from "./vring.ts";
 import { WORKER_DEVICE } from "./worker_device.ts";
@@ -43,6 +44,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   NET_DRIVER,
   VIRBR,
   WORKER_DEVICE,
+  VHOST_USER_BACKEND,
 ];
 
 /** All mutants, in the order in which they are tried. */

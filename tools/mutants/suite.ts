@@ -11,6 +11,7 @@ export const FAST_SUITE: readonly string[] = [
   "packages/net",
   "packages/virbr",
   "packages/worker",
+  "packages/vhost-user",
   "tests/conformance",
   "tests/memory",
   "tests/blk_matrix_test.ts",
