@@ -6,7 +6,8 @@
  *
  * Arguments are passed on to `deno test` in place of the default folders, for a part of the suite:
  * `deno task test packages/vring`. Tests that take minutes stand in files named `*_long_test.ts`; `deno task test:long` runs
- * those and nothing else.
+ * those and nothing else. Tests that count what the process has open stand in files named `*_alone_test.ts`: they run one after
+ * the other, since test files that run beside each other share a process.
  */
 import { installPackages, missingPackages, TEST_PACKAGES } from "./debian.ts";
 
@@ -31,31 +32,53 @@ async function deno(args: string[], quiet = false): Promise<boolean> {
   return output.success;
 }
 
-/** What the report of `deno test` counts. */
-async function readReport(): Promise<{ passed: number; failed: number; skipped: number }> {
+/** Adds what the report of `deno test` counts. @returns Whether there was a failure among it. */
+async function readReport(): Promise<boolean> {
   const text = await Deno.readTextFile(report);
-  let tests = 0;
-  let failed = 0;
-  let skipped = 0;
+  let failures = 0;
   for (const [, attributes] of text.matchAll(/<testsuite ([^>]*)>/g)) {
     const count = (name: string): number =>
       Number(new RegExp(`\\b${name}="(\\d+)"`).exec(attributes!)?.[1] ?? 0);
-    tests += count("tests");
-    failed += count("failures") + count("errors");
-    skipped += count("disabled") + count("skipped");
+    const bad = count("failures") + count("errors");
+    const left = count("disabled") + count("skipped");
+    passed += count("tests") - bad - left;
+    skipped += left;
+    failures += bad;
   }
-  return { passed: tests - failed - skipped, failed, skipped };
+  failed += failures;
+  return failures > 0;
 }
 
-/** The files of tests that take minutes. */
-async function longTests(folder = "tests"): Promise<string[]> {
+/** Files of a folder whose names end so. */
+async function filesOf(folder: string, end: string): Promise<string[]> {
   const found: string[] = [];
   for await (const entry of Deno.readDir(root + folder)) {
     const path = `${folder}/${entry.name}`;
-    if (entry.isDirectory) found.push(...await longTests(path));
-    else if (entry.name.endsWith("_long_test.ts")) found.push(path);
+    if (entry.isDirectory) found.push(...await filesOf(path, end));
+    else if (entry.name.endsWith(end)) found.push(path);
   }
   return found.sort();
+}
+
+/** Runs `deno test`, and counts. */
+async function test(...args: string[]): Promise<void> {
+  await Deno.remove(report).catch(() => {});
+  const tested = await deno([
+    ...["test", "-A", "--preload=tools/same_cases.ts"],
+    // WebAssembly compiled by the base line compiler only: a guest boots in half the time.
+    "--v8-flags=--liftoff-only,--expose-gc",
+    `--junit-path=${report}`,
+    ...args,
+  ]);
+  try {
+    if (!await readReport() && !tested) {
+      failed++;
+      failures.push("deno test ended with an error that no test reported");
+    }
+  } catch {
+    failed++;
+    failures.push("deno test wrote no report");
+  }
 }
 
 let passed = 0;
@@ -94,31 +117,20 @@ if (!long && chosen.length === 0) {
   await step("every clause in scope has a test", () => deno(["task", "conformance"], true));
 }
 
-await Deno.remove(report).catch(() => {});
-const tested = await deno([
-  "test",
-  "-A",
-  "--doc",
+if (long) {
   // What takes minutes has the machine to itself.
-  ...(long ? [] : ["--parallel", "--ignore=**/*_long_test.ts"]),
-  "--preload=tools/same_cases.ts",
-  // WebAssembly compiled by the base line compiler only: a guest boots in half the time.
-  "--v8-flags=--liftoff-only,--expose-gc",
-  `--junit-path=${report}`,
-  ...(chosen.length > 0 ? chosen : long ? await longTests() : ["packages", "examples", "tests"]),
-]);
-try {
-  const counts = await readReport();
-  passed += counts.passed;
-  failed += counts.failed;
-  skipped = counts.skipped;
-  if (!tested && counts.failed === 0) {
-    failed++;
-    failures.push("deno test ended with an error that no test reported");
+  await test(...(chosen.length > 0 ? chosen : await filesOf("tests", "_long_test.ts")));
+} else {
+  const folders = chosen.length > 0 ? chosen : ["packages", "examples", "tests"];
+  const ignore = "--ignore=**/*_long_test.ts,**/*_alone_test.ts";
+  await test("--doc", "--parallel", ignore, ...folders);
+  if (chosen.length === 0) {
+    const alone = [
+      await filesOf("packages", "_alone_test.ts"),
+      await filesOf("tests", "_alone_test.ts"),
+    ];
+    await test(...alone.flat());
   }
-} catch {
-  failed++;
-  failures.push("deno test wrote no report");
 }
 if (skipped > 0) {
   console.log(
