@@ -365,7 +365,8 @@ export class Rings {
     await this.#stopDevice();
     this.#failed = false;
     for (const ring of this.rings) {
-      const { base, enabled } = ring;
+      const { enabled } = ring;
+      const base = ring.position === null ? ring.base : ring.baseNow(this.#packed);
       ring.reset();
       // A front end may still ask, and enables once.
       ring.base = base;

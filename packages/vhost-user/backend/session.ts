@@ -365,7 +365,9 @@ export class Session {
   }
 
   #setStatus(status: number): void | Promise<void> {
-    if (status === 0) return this.#reset();
+    // QEMU 7.2 stops a machine this way, and asks for the places of its rings afterwards: what is in flight ends first, since
+    // nobody would do it again.
+    if (status === 0) return this.#rings.stop().then(() => this.#reset());
     this.#status = status & ~VIRTIO_STATUS_DEVICE_NEEDS_RESET;
     if (this.#rings.features === null) this.#status &= ~VIRTIO_STATUS_FEATURES_OK;
   }

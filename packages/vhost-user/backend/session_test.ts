@@ -294,6 +294,28 @@ Deno.test("A reset in the middle of requests drops them, and none is answered af
   await front.close();
 });
 
+for (const [name, features] of [["split", SPLIT], ["packed", PACKED]] as const) {
+  Deno.test(`A status of 0 before GET_VRING_BASE, as QEMU 7.2 stops a machine, loses neither requests nor places, ${name}`, async () => {
+    const device = new EchoDevice();
+    const front = await live(device, features, P.MQ | P.STATUS | P.REPLY_ACK);
+    front.request(0, 3);
+    assertEquals(await front.used(0, 1), [3]);
+    device.hold = true;
+    front.request(0, 4);
+    await until(() => device.held.length === 1, "the request");
+    const stopped = front.done(Request.SET_STATUS, payloads.encodeU64(0n));
+    await settle();
+    device.release();
+    assert(await stopped);
+    assertEquals(await front.used(0, 1), [4]);
+    const answer = await front.ask(Request.GET_VRING_BASE, state(0, 0));
+    const { value } = payloads.decodeVringState(answer.payload);
+    // Two chains, each of three slots where slots are counted.
+    assertEquals(value & 0x7fff, name === "split" ? 2 : 6);
+    await front.close();
+  });
+}
+
 Deno.test("A stop waits for what is in flight, and answers with what was taken", async () => {
   const device = new EchoDevice();
   const front = await live(device, SPLIT, P.MQ);
