@@ -193,3 +193,11 @@ Deno.test("A file of huge pages is mapped in whole ones, wherever the bytes begi
   all.unmap();
   file.close();
 });
+
+Deno.test("A socket tells which process is at its other end", () => {
+  const [one, other] = UnixSocket.pair();
+  assertEquals([one.peerProcess, other.peerProcess], [Deno.pid, Deno.pid]);
+  one.close();
+  other.close();
+  assertEquals(new UnixSocket(-1).peerProcess, 0);
+});

@@ -9,6 +9,7 @@ const SYMBOLS = {
   sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   recvmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
+  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
 } as const;
 
 export const AF_UNIX = 1;
@@ -19,6 +20,7 @@ const SOCK_CLOEXEC = 0o2000000;
 export const SOCKET_TYPE: number = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const SO_PEERCRED = 17;
 const MSG_CTRUNC = 8;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x4000_0000;
@@ -181,6 +183,16 @@ export class UnixSocket {
     }
     const truncated = (view.getInt32(MSGHDR.flags, true) & MSG_CTRUNC) !== 0;
     return { length, descriptors, truncated };
+  }
+
+  /** Process that connected, or that listened when this one did; 0 if it cannot be seen from here. */
+  get peerProcess(): number {
+    // `struct ucred` and its length.
+    const credentials = fixedBytes(12);
+    const length = new Uint8Array(new Uint32Array([12]).buffer);
+    const { getsockopt } = libc();
+    if (getsockopt(this.descriptor, SOL_SOCKET, SO_PEERCRED, credentials, length) !== 0) return 0;
+    return new DataView(credentials.buffer).getInt32(0, true);
   }
 
   /** Ends the connection in both directions, so that whoever waits for it wakes up. */

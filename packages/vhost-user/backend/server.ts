@@ -52,6 +52,8 @@ export interface RingStatus {
 export interface VhostUserStatus {
   /** - `"waiting"` for a front end, - `"connected"`, - `"live"`: rings are, - `"broken"`: the device asks for a reset. */
   readonly state: "waiting" | "connected" | "live" | "broken" | "closed";
+  /** The process that is the front end, and its name as the system tells it; null if there is none, or it cannot be seen. */
+  readonly frontEnd: { readonly pid: number; readonly name: string } | null;
   /** Front ends so far. */
   readonly connections: number;
   /** Feature bits that the driver accepted; 0n while there is none. */
@@ -116,6 +118,7 @@ export class VhostUserServer implements AsyncDisposable {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #session: Session | null = null;
   #connections = 0;
+  #frontEnd: VhostUserStatus["frontEnd"] = null;
   #closing: Promise<void> | null = null;
   #isClosed = false;
   #resolveClosed: () => void = () => {};
@@ -154,6 +157,7 @@ export class VhostUserServer implements AsyncDisposable {
       : "connected";
     return {
       state,
+      frontEnd: session === null ? null : this.#frontEnd,
       connections: this.#connections,
       features: session?.features ?? 0n,
       protocolFeatures: protocolFeatureNames(session?.protocolFeatures ?? 0n),
@@ -206,6 +210,7 @@ export class VhostUserServer implements AsyncDisposable {
 
   #serve(socket: UnixSocket): void {
     this.#connections++;
+    this.#frontEnd = processAt(socket);
     const { options } = { options: this.#options };
     const session = this.#session = new Session(socket, this.#served, {
       features: options.features ?? VHOST_USER_FEATURES,
@@ -249,5 +254,16 @@ export class VhostUserServer implements AsyncDisposable {
   /** See `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+}
+
+function processAt(socket: UnixSocket): VhostUserStatus["frontEnd"] {
+  const pid = socket.peerProcess;
+  if (pid <= 0) return null;
+  try {
+    return { pid, name: Deno.readTextFileSync(`/proc/${pid}/comm`).trimEnd() };
+  } catch {
+    // Gone already, or of somebody else.
+    return { pid, name: "" };
   }
 }

@@ -41,8 +41,11 @@ Deno.test("A second server on one socket is refused, and the first goes on", () 
     );
     const channel = new Channel(UnixSocket.connect(socket));
     assert(await meet(channel));
+    assertEquals(server.status.frontEnd?.pid, Deno.pid);
+    assert(server.status.frontEnd!.name !== "");
     channel.close();
     await until(() => server.status.state === "waiting", "the front end to be gone");
+    assertEquals(server.status.frontEnd, null);
     await server.close();
     await server.closed;
     assertEquals(states, ["connected", "waiting", "closed"]);
