@@ -3,7 +3,10 @@ import type { Guest } from "../ip/packet.ts";
 
 /** What one guest may have. */
 export interface LimitOptions {
-  /** Flows at once: TCP connections, and UDP ports in use; 4,096 unless given. */
+  /**
+   * Flows at once: TCP connections, and UDP ports in use; 1,024 unless given. A connection may take two buffers: who allows more
+   * raises `maxBuffers` of TCP too, or one guest can take what is there for all.
+   */
   readonly maxFlows?: number;
   /** New flows a second, on average; 1,000 unless given. */
   readonly flowRate?: number;
@@ -29,7 +32,7 @@ export class Limits {
 
   /** @throws {RangeError} If an option is out of range. */
   constructor(options: LimitOptions) {
-    this.#maxFlows = options.maxFlows ?? 4096;
+    this.#maxFlows = options.maxFlows ?? 1024;
     this.#rate = options.flowRate ?? 1000;
     this.#burst = options.flowBurst ?? 2000;
     if (!(Number.isInteger(this.#maxFlows) && this.#maxFlows >= 1)) {

@@ -28,7 +28,7 @@ const PORTS = 28_232;
 export interface TcpOptions extends Partial<ConnectionTimes> {
   /** Bytes of buffer for each direction of a connection, a power of two; 512 KiB unless given. */
   readonly bufferSize?: number;
-  /** The most bytes of all buffers; 1 GiB unless given. Memory is used as it is needed. */
+  /** The most bytes of all buffers; 2 GiB unless given. Memory is used as it is needed. */
   readonly maxBuffers?: number;
   /** The most connections that are remembered after their end; 1,024 unless given. */
   readonly maxTimeWait?: number;
@@ -102,7 +102,7 @@ export class TcpEngine implements Transport {
     this.#timing = options.timing ?? systemTiming;
     this.#timers = new Timers(this.#timing);
     const size = options.bufferSize ?? 512 * 1024;
-    const most = options.maxBuffers ?? 1024 ** 3;
+    const most = options.maxBuffers ?? 2 * 1024 ** 3;
     if (!(most >= 2 * size)) {
       throw new RangeError(
         `maxBuffers must be at least two buffers of ${size} bytes: it is ${most}`,
