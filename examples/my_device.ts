@@ -1,9 +1,10 @@
 /**
  * Devices of one's own: a class with one method, served to virtual machines of other programs. README walks through it.
  *
- *     deno run -A examples/my_device.ts entropy /tmp/entropy.sock
+ *     deno run -A examples/my_device.ts entropy|upper /tmp/device.sock
  */
 import { ConfigSpace, DeviceId, QueueDevice } from "@virtio/device";
+import { VhostUserServer } from "@virtio/vhost-user";
 import type { Chain } from "@virtio/vring";
 
 /** An entropy device (virtio 1.4, 5.4): every buffer is filled with random bytes. */
@@ -36,5 +37,15 @@ export class UpperDevice extends QueueDevice {
     chain.reader.read(bytes);
     chain.writer.write(bytes.map((byte) => byte >= 97 && byte <= 122 ? byte - 32 : byte));
     this.config.update((view) => view.setUint32(0, view.getUint32(0, true) + 1, true));
+  }
+}
+
+if (import.meta.main) {
+  const [name = "entropy", socket = `/tmp/${name}.sock`] = Deno.args;
+  const device = name === "entropy" ? new EntropyDevice() : new UpperDevice();
+  const server = new VhostUserServer({ socket, device });
+  console.log(`serving a device with ID ${device.type} at ${socket}`);
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => server.close().then(() => Deno.exit(0)));
   }
 }
