@@ -18,7 +18,8 @@ import {
   VIRTIO_BLK_F_MQ,
   VIRTIO_BLK_F_WRITE_ZEROES,
 } from "./constants.ts";
-import { type ExecutorHost, RequestExecutor } from "./execute.ts";
+import { RequestExecutor } from "./execute.ts";
+import type { ExecutorHost } from "./executor_host.ts";
 import { Negotiated } from "./negotiated.ts";
 import { type BlkDeviceOptions, type BlkSettings, setCapacity, settle } from "./options.ts";
 import { PENDING } from "./pending.ts";

@@ -29,6 +29,7 @@ import {
 } from "./constants.ts";
 import * as constants from "./constants.ts";
 import { type DirectHost, DirectPath } from "./direct.ts";
+import type { ExecutorHost } from "./executor_host.ts";
 import { Gather } from "./gather.ts";
 import { type LaterHost, LaterRequest } from "./later_request.ts";
 import { writeLifetime } from "./lifetime.ts";
@@ -42,20 +43,6 @@ import { BlkStats } from "./stats.ts";
 // request.
 const { REQUEST_HEADER_SIZE, SECTOR_SIZE, VIRTIO_BLK_S_OK, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } =
   constants;
-
-/** What the executor needs of its device. */
-export interface ExecutorHost {
-  /** Whether the chain was not dropped by a reset; the views of guest memory are fresh if so. */
-  ready(chain: Chain): boolean;
-  /** Uses a chain. */
-  complete(queue: number, chain: Chain): void;
-  /** Counts an operation that a reset has to wait for. */
-  waitFor(work: Promise<unknown>): void;
-  /** Something that cannot be answered: asks for a reset. */
-  fail(error: unknown): void;
-  /** Calls a function at the end of the kick or the turn. */
-  soon(action: () => void): void;
-}
 
 /** Executes the requests of one device. */
 export class RequestExecutor implements LaterHost, DirectHost {

@@ -74,8 +74,9 @@ function ours(serving: Serving): Promise<Server> {
   const { image, direct, queues, place } = serving;
   return start("ours", serving, (socket) => [
     Deno.execPath(),
-    ...["run", "-A", "--quiet", `${root}tools/bench_vhost_blk/ours.ts`],
-    ...[socket, image, place, `${queues}`, direct ? "direct" : "cached"],
+    ...["run", "-A", "--quiet", `${root}examples/serve_blk.ts`],
+    ...["--socket", socket, "--image", image, "--queues", `${queues}`, "--in", place],
+    ...(direct ? ["--direct"] : []),
   ]);
 }
 

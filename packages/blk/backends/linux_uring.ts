@@ -239,12 +239,17 @@ export class UringEngine implements BlkEngine {
 
   /** See `BlkEngine`. */
   drain(): void {
-    while (this.inFlight > 0) {
+    this.#waitFor(0);
+    this.#wakeWatcher();
+  }
+
+  /** Waits until no more than so many operations are under way. */
+  #waitFor(most: number): void {
+    while (this.inFlight > most) {
       this.#ring.submit(1);
       if (this.#ring.prepared === 0) this.#used = 0;
       this.#take();
     }
-    this.#wakeWatcher();
   }
 
   /** Closes the ring. Waits for what is under way. @returns A promise if the event loop was waiting for completions. */
@@ -269,16 +274,8 @@ export class UringEngine implements BlkEngine {
 
   /** Makes room for an operation, and for so many iovecs. */
   #makeRoom(vectors: number): void {
-    if (this.inFlight >= MOST) this.#waitForRoom();
+    this.#waitFor(MOST - 1);
     if (this.#ring.room === 0 || this.#used + vectors > VECTORS) this.#push();
-  }
-
-  #waitForRoom(): void {
-    while (this.inFlight >= MOST) {
-      this.#ring.submit(1);
-      if (this.#ring.prepared === 0) this.#used = 0;
-      this.#take();
-    }
   }
 
   #push(): void {

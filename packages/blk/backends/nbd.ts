@@ -7,44 +7,17 @@
  */
 import { checkInteger } from "@virtio/device";
 import { type BlkBackend, checkRange } from "../backend.ts";
-import { dial, nameOf, type NbdAddress } from "./nbd_address.ts";
+import type { NbdAddress } from "./nbd_address.ts";
 import { NbdConnection } from "./nbd_connection.ts";
 import { NbdError } from "./nbd_error.ts";
-import { checkExport, type NbdExport, shakeHands } from "./nbd_handshake.ts";
+import type { NbdExport } from "./nbd_handshake.ts";
 import * as nbd from "./nbd_protocol.ts";
 import { NbdRequest } from "./nbd_request.ts";
+import { type NbdBackendOptions, type OpenSession, openSession, timeoutOf } from "./nbd_session.ts";
 
 export { NBD_PORT, type NbdAddress, type NbdTarget, parseNbdUri } from "./nbd_address.ts";
 export { NbdError, type NbdProblem } from "./nbd_error.ts";
-
-/** What to do when a connection breaks. */
-export interface NbdReconnect {
-  /** Milliseconds that requests wait for the server to come back before they fail; 60,000 unless given. */
-  readonly patience?: number;
-  /** Milliseconds between the first two attempts; 100 unless given. Each later one waits twice as long, up to 5 seconds. */
-  readonly delay?: number;
-  /**
-   * Whether the server still has what it acknowledged when it comes back, since only the network can fail and not the server; no
-   * unless given. Without it, the first flush after writes that may be lost fails, so that the guest knows.
-   */
-  readonly keepsWrites?: boolean;
-}
-
-/** Options of `NbdBackend.connect`. */
-export interface NbdBackendOptions {
-  /** Name of the export; the server's default unless given. */
-  readonly export?: string;
-  /** Refuses writes; as the server unless given. */
-  readonly readonly?: boolean;
-  /** Connections at most, 1 to 16; 4 unless given. One, where the server cannot keep several consistent. */
-  readonly connections?: number;
-  /** Encrypts the connections, over TCP. `hostname` is what the certificate must name, `caCerts` who may have signed it (PEM). */
-  readonly tls?: { readonly hostname?: string; readonly caCerts?: string[] } | boolean;
-  /** What to do when a connection breaks; false: its requests fail, and all later ones. */
-  readonly reconnect?: NbdReconnect | false;
-  /** Milliseconds that a request, or connecting, may take; 30,000 unless given. Then the connection counts as broken. */
-  readonly timeout?: number;
-}
+export type { NbdBackendOptions, NbdReconnect } from "./nbd_session.ts";
 
 /** Bytes of one trim or write of zeroes at most. */
 const MOST_RANGE = 1 << 30;
@@ -106,7 +79,7 @@ export class NbdBackend implements BlkBackend {
   #maybeLost = false;
   #failed: NbdError | null = null;
 
-  private constructor(address: NbdAddress, options: NbdBackendOptions, first: Session) {
+  private constructor(address: NbdAddress, options: NbdBackendOptions, first: OpenSession) {
     this.address = address;
     this.#options = options;
     this.#timeout = timeoutOf(options);
@@ -300,7 +273,7 @@ export class NbdBackend implements BlkBackend {
     else this.#lanes.find((lane) => lane.connecting)!.waiting.push(request);
   }
 
-  #adopt(lane: Lane, session: Session): void {
+  #adopt(lane: Lane, session: OpenSession): void {
     const connection = new NbdConnection(session, this.#timeout, (error, requests) => {
       if (lane.connection !== connection) return;
       lane.connection = null;
@@ -399,72 +372,6 @@ export class NbdBackend implements BlkBackend {
       wake();
     }
     this.#sleeping.clear();
-  }
-}
-
-/** A session whose errors go to whoever uses it last. */
-interface Session {
-  readonly export: NbdExport;
-  readonly stream: Awaited<ReturnType<typeof shakeHands>>["stream"];
-  onError: (error: unknown) => void;
-}
-
-function timeoutOf(options: NbdBackendOptions): number {
-  return checkInteger("timeout", options.timeout, 1, 2 ** 31 - 1, 30_000);
-}
-
-/** Connects, and agrees on an export. @throws {NbdError} */
-async function openSession(address: NbdAddress, options: NbdBackendOptions): Promise<Session> {
-  const timeout = timeoutOf(options);
-  let connection: Deno.Conn = await dial(address);
-  let expired = false;
-  const timer = setTimeout(() => {
-    expired = true;
-    connection.close();
-  }, timeout);
-  const session: { onError: (error: unknown) => void } = { onError: () => {} };
-  const { tls = false } = options;
-  const startTls = async (): Promise<Deno.Conn> => {
-    if ("path" in address) throw new TypeError("it needs TCP, not a Unix socket");
-    const { caCerts, hostname = address.hostname ?? "127.0.0.1" } = tls === true || tls === false
-      ? {} as { hostname?: string; caCerts?: string[] }
-      : tls;
-    const encrypted = await Deno.startTls(connection as Deno.TcpConn, {
-      hostname,
-      ...(caCerts === undefined ? {} : { caCerts }),
-    });
-    connection = encrypted;
-    await encrypted.handshake();
-    return encrypted;
-  };
-  try {
-    const made = await shakeHands(connection, {
-      name: options.export ?? "",
-      startTls: tls === false ? null : startTls,
-      onError: (error) => session.onError(error),
-    });
-    checkExport(made.export);
-    return Object.assign(session, made);
-  } catch (error) {
-    if (!expired) {
-      try {
-        connection.close();
-      } catch {
-        // It broke, or TLS took it.
-      }
-    }
-    const where = nameOf(address);
-    if (expired) throw new NbdError("timeout", `${where} has not answered for ${timeout} ms`);
-    if (error instanceof NbdError) {
-      throw new NbdError(error.problem, `${where}: ${error.message}`, {
-        cause: error,
-        code: error.code,
-      });
-    }
-    const why = error instanceof Error ? error.message : String(error);
-    throw new NbdError("lost", `${where}: ${why}`, { cause: error });
-  } finally {
-    clearTimeout(timer);
   }
 }
 
