@@ -1,7 +1,7 @@
 import { formatAddress } from "../ip/address.ts";
 import { type AddressWords, type IpOutput, type IpPacket, IpProtocol } from "../ip/packet.ts";
-import type { Outside } from "../outside/outside.ts";
-import type { FlowCounts } from "./flow.ts";
+import { type Outside, OutsideError } from "../outside/outside.ts";
+import { type FlowCounts, ICMP_KINDS } from "./flow.ts";
 
 /** Types of echo requests and replies: of ICMP and ICMPv6. */
 const REQUEST = 8;
@@ -28,9 +28,14 @@ export class EchoFlows {
     this.#counts = counts;
   }
 
-  /** Whether a packet is a request for an echo that can be asked for. */
+  /** Whether the outside can be asked at all. */
+  get possible(): boolean {
+    return this.#outside.echo !== undefined;
+  }
+
+  /** Whether a packet is a request for an echo, and not an error, which is never answered with another. */
   isRequest({ version, view, offset, length, checksumGood }: IpPacket): boolean {
-    if (!checksumGood || length < HEADER_SIZE || this.#outside.echo === undefined) return false;
+    if (!checksumGood || length < HEADER_SIZE) return false;
     return view.getUint8(offset) === (version === 4 ? REQUEST : REQUEST6);
   }
 
@@ -61,8 +66,10 @@ export class EchoFlows {
         output.buffer.set(message, output.start);
         output.finish(message.length, 2, 0);
         this.#counts.datagramsIn++;
-      }, () => {
+      }, (error) => {
         this.#counts.failed++;
+        const kind = error instanceof OutsideError ? ICMP_KINDS[error.problem] : undefined;
+        if (kind !== undefined) this.#output.reject(path, kind, message.subarray(0, HEADER_SIZE));
       })
       .finally(() => {
         this.#waiting--;

@@ -1,4 +1,5 @@
-import type { Guest } from "../ip/packet.ts";
+import type { Guest, IcmpErrorKind } from "../ip/packet.ts";
+import type { OutsideProblem } from "../outside/outside.ts";
 
 /** A flow as those see it who look on, or have a say. */
 export interface FlowInfo {
@@ -59,3 +60,10 @@ export class FlowCounts {
   datagramsIn = 0;
   datagramsDropped = 0;
 }
+
+/** What of the outside's problems is told by ICMP. That nobody listens is told by each protocol in its own way. */
+export const ICMP_KINDS: { readonly [problem in OutsideProblem]?: IcmpErrorKind } = {
+  network: "network",
+  host: "host",
+  prohibited: "prohibited",
+};

@@ -2,7 +2,6 @@ import { formatAddress, parseAddress, sameAddress, type Subnet } from "../ip/add
 import {
   type AddressWords,
   type Guest,
-  type IcmpErrorKind,
   type IpLayer,
   type IpOutput,
   type IpPacket,
@@ -15,7 +14,7 @@ import { TcpStream } from "../tcp/stream.ts";
 import { Timer, Timers } from "../tcp/timers.ts";
 import { systemTiming } from "../tcp/timing.ts";
 import { EchoFlows } from "./echo_flows.ts";
-import { type FlowCounters, FlowCounts, type FlowHook, type FlowInfo } from "./flow.ts";
+import { type FlowCounters, FlowCounts, type FlowHook, type FlowInfo, ICMP_KINDS } from "./flow.ts";
 import { type Forward, type ForwardOptions, openForward } from "./forward.ts";
 import { type LimitOptions, Limits } from "./limits.ts";
 import { Policy } from "./policy.ts";
@@ -340,15 +339,14 @@ export class Nat {
   }
 
   #ping(packet: IpPacket): void {
-    if (packet.local) return;
+    if (packet.local || !this.#echo.isRequest(packet)) return;
     const { guest } = packet;
     const target = this.#target(packet);
-    if (target === null) {
+    if (target === null || !this.#echo.possible) {
       this.#counts.prohibited++;
       this.#output.refuse(packet, "prohibited");
       return;
     }
-    if (!this.#echo.isRequest(packet)) return;
     const admitted = this.#admit({
       protocol: "icmp",
       direction: "out",
@@ -361,13 +359,6 @@ export class Nat {
     if (admitted) this.#echo.send(packet, target, () => this.#limits.leave(guest));
   }
 }
-
-/** What is told by ICMP rather than by a reset. */
-const ICMP_KINDS: Readonly<Record<string, IcmpErrorKind | undefined>> = {
-  network: "network",
-  host: "host",
-  prohibited: "prohibited",
-};
 
 const LOOPBACK4 = parseAddress("127.0.0.1")!;
 const LOOPBACK6 = parseAddress("::1")!;

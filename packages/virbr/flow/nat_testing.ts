@@ -175,6 +175,9 @@ export class TestOutside implements Outside {
     return Promise.resolve({ address, port, close: () => this.listening-- });
   }
 
+  /** Undefined where there are no echoes. */
+  declare echo?: NonNullable<Outside["echo"]>;
+
   networks(): readonly string[] {
     return ["203.0.113.9/24"];
   }
@@ -191,6 +194,8 @@ export class TestWorld {
   readonly gateway: AddressWords = ipv4(192, 168, 122, 1);
   /** The guest's own TCP. */
   readonly tcp: TcpEngine;
+  /** Messages of ICMP that the guest got. */
+  readonly echoes: number[][] = [];
   /** Gets the guest's segments in place of its TCP. */
   onSegment: ((path: Path, bytes: Uint8Array) => void) | null = null;
   /** Datagrams that the guest got. */
@@ -224,6 +229,7 @@ export class TestWorld {
   }
 
   #toGuest(path: Path, bytes: Uint8Array): void {
+    if (path.protocol === IpProtocol.icmp) this.echoes.push([...bytes]);
     if (path.protocol === IpProtocol.tcp && this.onSegment !== null) {
       this.onSegment(path, bytes);
     } else if (path.protocol === IpProtocol.tcp) {

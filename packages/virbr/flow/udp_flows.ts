@@ -1,9 +1,9 @@
 import { formatAddress, parseAddress, sameAddress } from "../ip/address.ts";
 import { type AddressWords, type IpOutput, type IpPacket, IpProtocol } from "../ip/packet.ts";
-import type { Guest, IcmpErrorKind, Path } from "../ip/packet.ts";
+import type { Guest, Path } from "../ip/packet.ts";
 import type { Outside, OutsidePeer, OutsideProblem, OutsideSocket } from "../outside/outside.ts";
 import { Timer, type Timers } from "../tcp/timers.ts";
-import type { FlowCounts } from "./flow.ts";
+import { type FlowCounts, ICMP_KINDS } from "./flow.ts";
 
 const HEADER_SIZE = 8;
 /** Milliseconds without a datagram after which a flow is over: one that nobody answered, and one with answers. */
@@ -13,14 +13,6 @@ const ANSWERED = 120_000;
 const MAX_DESTINATIONS = 64;
 /** Datagrams that wait until a flow's socket is there. */
 const MAX_WAITING = 16;
-
-/** How problems are told. */
-const KINDS: { readonly [problem in OutsideProblem]?: IcmpErrorKind } = {
-  refused: "port",
-  host: "host",
-  network: "network",
-  prohibited: "prohibited",
-};
 
 /** Sends a datagram to a guest. */
 export function sendDatagram(
@@ -167,7 +159,7 @@ class UdpFlow {
   /** A datagram came to nothing: the guest is told, as the outside was. */
   #fail(problem: OutsideProblem, to: OutsidePeer): void {
     const known = this.closed ? null : this.#find(to);
-    const kind = KINDS[problem];
+    const kind = problem === "refused" ? "port" : ICMP_KINDS[problem];
     if (known === null || kind === undefined) return;
     const start = new Uint8Array(HEADER_SIZE);
     const view = new DataView(start.buffer);
