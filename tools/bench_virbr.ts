@@ -64,7 +64,8 @@ async function measure(one: Case, mtu: number, contestants: readonly Contestant[
 
 async function version(program: string): Promise<string> {
   const { stdout } = await new Deno.Command(program, { args: ["--version"] }).output();
-  const [, found] = / (\d[\w.]*)/.exec(new TextDecoder().decode(stdout)) ?? [];
+  const [first = ""] = new TextDecoder().decode(stdout).split("\n");
+  const [, found] = / (\d[\w.]*)/.exec(first) ?? [];
   return `${program} ${found ?? ""}`.trimEnd();
 }
 
