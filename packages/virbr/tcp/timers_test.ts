@@ -30,6 +30,8 @@ Deno.test("timers go off in the order of their times, each once, however they ar
       }
       assertEquals(times, [...times].sort((a, b) => a - b));
       assertEquals([...gone].sort(), [...model.keys()].sort());
+      // The host's timer for what was cleared goes off in vain.
+      timing.pass(101);
       assertEquals(timing.pending, 0);
     }),
   );
