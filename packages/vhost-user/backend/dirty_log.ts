@@ -45,7 +45,10 @@ export function mapLog({ size, offset }: LogArea, descriptor: number): SharedMap
     throw new ProtocolError(`A log of ${size} bytes is not in a file of ${file.size}`);
   }
   try {
-    return new SharedMapping(descriptor, start, bytes);
+    const mapping = new SharedMapping(descriptor, start, bytes);
+    if (mapping.byteOffset === 0) return mapping;
+    mapping.unmap();
+    throw new Error("its pages are huge ones");
   } catch (error) {
     throw new ProtocolError(`A log cannot be mapped: ${(error as Error).message}`);
   }

@@ -107,7 +107,19 @@ export class InflightMemory {
         `The notes of queue ${index} do not fit into ${mapping.length} bytes`,
       );
     }
-    return { buffer: mapping.buffer, offset: index * size, entries: this.#entries };
+    return {
+      buffer: mapping.buffer,
+      offset: mapping.byteOffset + index * size,
+      entries: this.#entries,
+    };
+  }
+
+  /** A driver that reset the device waits for nothing any more. No queue is live. */
+  clear(): void {
+    if (this.#mapping !== null) {
+      const { buffer, byteOffset, length } = this.#mapping;
+      new Uint8Array(buffer, byteOffset, length).fill(0);
+    }
   }
 
   #unmap(): void {

@@ -245,3 +245,27 @@ for (const [name, features] of [["split", 0n], ["packed", VIRTIO_F_RING_PACKED]]
     await next.close();
   });
 }
+
+Deno.test("After a reset nothing is in flight, whatever was noted", async () => {
+  const device = new EchoDevice();
+  const front = new Front(device);
+  await front.negotiate(VIRTIO_F_VERSION_1, P.MQ | P.INFLIGHT_SHMFD | P.RESET_DEVICE | P.REPLY_ACK);
+  const wanted = payloads.encodeInflight({ size: 0n, offset: 0n, queues: 2, queueSize: 64 });
+  const answer = await front.ask(Request.GET_INFLIGHT_FD, wanted);
+  const notes = new MemoryFile(answer.take(0));
+  assert(await front.done(Request.SET_INFLIGHT_FD, answer.payload, [notes.descriptor]));
+  front.share();
+  front.setUp(0, VIRTIO_F_VERSION_1);
+  front.enable(0);
+  device.hold = true;
+  for (let token = 0; token < 5; token++) front.request(0, token);
+  await until(() => device.held.length === 5, "all requests");
+  assert(await front.done(Request.RESET_DEVICE));
+  device.hold = false;
+  front.setUp(0, VIRTIO_F_VERSION_1, 0);
+  front.request(0, 9);
+  assertEquals(await front.used(0, 1), [9]);
+  assertEquals([front.errors, device.handled], [[], 6]);
+  notes.close();
+  await front.close();
+});

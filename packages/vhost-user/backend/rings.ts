@@ -339,6 +339,11 @@ export class Rings {
   /** What was negotiated, or null if nothing that the device can work with. No ring is live. */
   async setFeatures(features: bigint | null): Promise<void> {
     if (features !== this.#features && this.#started) await this.#stopDevice();
+    if (this.#failed) {
+      // Front ends that know no status have no other way to say that the driver begins anew.
+      this.#failed = false;
+      this.#inflight.clear();
+    }
     this.#features = features;
     await this.#updateAll();
   }
@@ -357,6 +362,8 @@ export class Rings {
     this.rings.forEach((ring, index) => {
       ring.live = false;
       if (ring.started && !ring.signalError()) told(index);
+      // It starts again when the front end says so, not by whatever else it says.
+      ring.started = false;
     });
   }
 
@@ -364,6 +371,7 @@ export class Rings {
   async reset(): Promise<void> {
     await this.#stopDevice();
     this.#failed = false;
+    this.#inflight.clear();
     for (const ring of this.rings) {
       const { enabled } = ring;
       const base = ring.position === null ? ring.base : ring.baseNow(this.#packed);

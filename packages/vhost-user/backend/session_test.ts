@@ -279,6 +279,26 @@ Deno.test("A driver that breaks its ring costs itself the device, until it reset
   await front.close();
 });
 
+Deno.test("A front end that knows no status begins anew with its features", async () => {
+  const front = await live(new EchoDevice(), SPLIT, P.MQ);
+  await front.ask(Request.GET_FEATURES);
+  front.memory.writeU16(front.config(0).driverArea + 2, 1000);
+  front.kicks[0]!.signal();
+  await until(() => front.errors.length > 0, "an error");
+  // Nothing else sets it going again.
+  front.enable(0, false);
+  front.enable(0);
+  front.share();
+  await front.ask(Request.GET_FEATURES);
+  assertEquals([front.session.failed, front.errors.length], [true, 1]);
+  await front.ask(Request.GET_VRING_BASE, state(0, 0));
+  front.send(Request.SET_FEATURES, payloads.encodeU64(SPLIT | 1n << 30n));
+  front.setUp(0, SPLIT, 0);
+  front.request(0, 4);
+  assertEquals(await front.used(0, 1), [4]);
+  await front.close();
+});
+
 Deno.test("A reset in the middle of requests drops them, and none is answered afterwards", async () => {
   const device = new EchoDevice();
   const front = await live(device, SPLIT, P.MQ | P.RESET_DEVICE | P.REPLY_ACK);
