@@ -96,6 +96,8 @@ export class Timers {
       else this.#down(slot);
     } else heap.length = last;
     timer.slot = -1;
+    // Nothing keeps a program alive that waits for nothing.
+    if (last === 0) this.#arm();
   }
 
   /** Unsets all, for good. */
