@@ -20,6 +20,7 @@ const CACHE = new URL("../../.cache/", import.meta.url).pathname;
  * @throws {ImageError} If the user's image cannot be a disk; it is untouched then.
  */
 export function openImage(options: Options): Image {
+  if (options.image !== null && options.vhostUser !== null) return othersImage(options.image);
   if (options.image !== null) {
     const backend = FileBackend.open(options.image, { readonly: options.readonly });
     return {
@@ -43,4 +44,10 @@ export function openImage(options: Options): Image {
       Deno.removeSync(path);
     },
   };
+}
+
+/** The image of another program's disk: only to be looked at, and locked by that program. */
+function othersImage(path: string): Image {
+  const backend = FileBackend.open(path, { readonly: true, lock: false });
+  return { path, backend, scratch: false, [Symbol.dispose]: () => backend.close() };
 }

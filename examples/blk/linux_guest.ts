@@ -1,4 +1,5 @@
 /** The example's run with a stock Linux in v86. */
+import { BlkStats } from "@virtio/blk";
 import type { Device } from "@virtio/device";
 import { V86Machine } from "@virtio/v86";
 import { COMMAND_LINE, Guest } from "../guest/guest.ts";
@@ -12,6 +13,7 @@ import { type Figures, readFigures } from "./figures.ts";
 import { hashFilesInImage } from "./host_check.ts";
 import type { Image } from "./image.ts";
 import type { Options } from "./options.ts";
+import { attachRemote } from "./remote.ts";
 
 const MIB = 2 ** 20;
 const MODULES = "virtio_pci virtio_mmio virtio_blk ext4";
@@ -35,12 +37,13 @@ export async function runLinux(
   judge: (outcome: Outcome<Figures>) => boolean,
 ): Promise<boolean> {
   const { kernel, initrd } = await filesOf(options, progress);
-  using disk = await openDisk(options, image);
-  // Workers see the guest's memory only if it is shared.
-  const shared = options.in !== "process";
+  const { vhostUser } = options;
+  using disk = vhostUser === null ? await openDisk(options, image) : null;
+  // Workers, and other programs, see the guest's memory only if it is shared.
+  const shared = options.in !== "process" || vhostUser !== null;
   let attached: Attached<Device> | null = null;
   const attach = (machine: V86Machine): void => {
-    attached = attachTo(machine, options, disk.device);
+    if (disk !== null) attached = attachTo(machine, options, disk.device);
   };
   if (options.initrd !== null) {
     await runOwnSystem(kernel, initrd, attach, shared);
@@ -52,8 +55,12 @@ export async function runLinux(
   const guest = await Guest.boot({ kernel, initrd, attach, machine: { shared } });
   const bootMs = performance.now() - start;
   progress.step(`Linux takes commands after ${(bootMs / 1000).toFixed(1)} s`);
+  if (vhostUser !== null) {
+    progress.step(`it finds the disk of ${vhostUser}`);
+    attached = inspection.use(await attachRemote(guest, options, vhostUser));
+  }
   const { errors } = attached!;
-  if (options.inspect && disk.local !== null) {
+  if (options.inspect && disk !== null && disk.local !== null) {
     const device = disk.local;
     const { memory } = guest.machine;
     const queueNames = device.queueSizes.map((_, i) => `requests ${i}`);
@@ -66,7 +73,8 @@ export async function runLinux(
     await work(guest, options, image, checks, progress);
     const workMs = performance.now() - start - bootMs;
     checks.addErrors(errors);
-    const figures = readFigures(disk.counted(), guest.machine.exits.total);
+    const counted = disk?.counted() ?? { stats: new BlkStats(), queueCounters: [] };
+    const figures = readFigures(counted, guest.machine.exits.total);
     const ok = judge({ guest: "linux", checks: checks.list, figures, bootMs, workMs });
     if (options.shell) await lendShell(guest, progress);
     return ok;

@@ -14,6 +14,8 @@ export interface Options extends CommonOptions {
   readonly megabytes: number;
   readonly kernel: string | null;
   readonly initrd: string | null;
+  /** Socket of another program that has the disk. */
+  readonly vhostUser: string | null;
 }
 
 /** What --help prints. */
@@ -34,6 +36,8 @@ ${COMMON_HELP.first}. With --guest ts the driver
   --inspect               what the rings do, live, on a page of this machine's; its address is printed
   --kernel FILE           a kernel of your own: an i386 bzImage
   --initrd FILE           an initial RAM disk of your own, for --kernel; needs --shell
+  --vhost-user SOCKET     the disk is another program's: qemu-storage-daemon's, or serve:blk's. --image names the file
+                          that it has, for the host's own look; --format as above
 ${COMMON_HELP.last}
 `;
 
@@ -46,7 +50,7 @@ ${COMMON_HELP.last}
 export function readOptions(args: string[]): Options | null {
   const given = new Arguments(
     args,
-    ["queues", "image", "megabytes", "kernel", "initrd"],
+    ["queues", "image", "megabytes", "kernel", "initrd", "vhost-user"],
     ["format", "readonly", "shell", "inspect"],
   );
   if (given.flag("help")) return null;
@@ -61,6 +65,7 @@ export function readOptions(args: string[]): Options | null {
     megabytes: given.number("megabytes", 8, 1, 512),
     kernel: given.text("kernel"),
     initrd: given.text("initrd"),
+    vhostUser: given.text("vhost-user"),
   };
   const clash = findClash(options);
   if (clash !== null) throw new UsageError(clash);
@@ -83,6 +88,17 @@ function findClash(options: Options): string | null {
     (options.shell || options.inspect || options.kernel !== null || options.initrd !== null)
   ) {
     return "--shell, --inspect, --kernel and --initrd are for --guest linux";
+  }
+  if (options.vhostUser !== null) {
+    if (options.image === null) {
+      return "--vhost-user needs --image: the file that the other program has, for the host to look into";
+    }
+    if (
+      options.guest === "ts" || options.in !== "process" || options.inspect ||
+      options.initrd !== null || options.queues !== 1
+    ) {
+      return "--vhost-user is for a guest on another program's disk: not with --guest ts, --in, --inspect, --initrd, --queues";
+    }
   }
   if (options.initrd !== null && !options.shell) {
     return "--initrd needs --shell: only the example's own initial RAM disk takes its commands";

@@ -45,6 +45,8 @@ testRefused("blk", [
   [["--transport", "mmio", "--interrupt", "intx"], "--transport pci"],
   [["--initrd", "x"], "--shell"],
   [["--image"], "needs a value"],
+  [["--vhost-user", "x"], "--image"],
+  [["--vhost-user", "x", "--image", "y", "--guest", "ts"], "--guest ts"],
 ]);
 
 Deno.test("example:blk says that an image is missing", async () => {
