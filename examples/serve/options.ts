@@ -75,7 +75,7 @@ Usage: deno task serve:blk --socket PATH --image FILE [options]
 
   --socket PATH           the socket where the virtual machine finds the disk; made, and removed in the end
   --image FILE            raw image, or a block device
-  --create SIZE           make the image, which must not exist, with this many bytes: 512M, 20G
+  --create SIZE           make the image if there is none, with this many bytes: 512M, 20G
   --readonly              a disk that the guest cannot write
   --queues N              number of virtqueues, 1 to 64 (default 1)
   --engine NAME           auto (default), sync or io_uring

@@ -68,7 +68,8 @@ Deno.test({
       for (const place of ["process", "worker-per-queue"]) {
         const { process, lines } = await serve("blk", [
           ...["--socket", socket, "--image", image, "--queues", "2", "--in", place, "--json"],
-          ...(place === "process" ? ["--create", "4M"] : []),
+          // An image that is there stays as it is.
+          ...["--create", place === "process" ? "4M" : "8M"],
         ]);
         assertEquals(Deno.statSync(image).size, 4 * 2 ** 20);
         const second = await runExample("serve_blk", ["--socket", `${folder}/b`, "--image", image]);
@@ -89,11 +90,6 @@ Deno.test({
           "the socket is gone",
         );
       }
-      const again = await runExample("serve_blk", [
-        ...["--socket", socket, "--image", image, "--create", "1M"],
-      ]);
-      assertEquals(again.code, 1);
-      assertMatch(again.err, /^serve:blk: [^\n]+\n$/);
     } finally {
       await Deno.remove(folder, { recursive: true });
     }

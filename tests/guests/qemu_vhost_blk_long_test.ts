@@ -219,7 +219,7 @@ sh /keep/work >/dev/null 2>&1 &`);
         await source.qmp.execute("migrate-set-parameters", { "max-bandwidth": 400 * MIB });
         const since = target.qmp.events.length;
         await source.qmp.execute("migrate", { uri: incoming });
-        await target.qmp.event(({ event }) => event === "RESUME", since, 120_000).catch(
+        await target.qmp.event(({ event }) => event === "RESUME", since, 60_000).catch(
           async (error) => {
             throw new Error(
               `${error.message}: ${JSON.stringify(await source.qmp.execute("query-migrate"))}`,
@@ -238,7 +238,7 @@ sh /keep/work >/dev/null 2>&1 &`);
         const failed = await guest.run(
           "cat /keep/failed /keep/now1 /keep/now2 /keep/sums; wc -l /keep/rounds",
         );
-        assertEquals(failed.status, 1, failed.output);
+        assertEquals(failed.status, 0, failed.output);
         assert(Number(await guest.check("wc -l </keep/rounds")) > rounds, "it must go on");
         await fioVerify(guest, "/dev/vda", { megabytes: 8 });
         const kernel = await guest.check("dmesg | grep -ic 'error' || true");
