@@ -23,10 +23,13 @@ export interface RingOptions {
 
 /** All rings of a device. */
 export class Rings {
-  readonly #vrings: readonly Vring[];
+  /** How many there may be. */
+  readonly count: number;
+  /** Those that were used once: each has three event files, and some back ends say that they have 256. */
+  readonly #vrings: Map<number, Vring> = new Map();
+  readonly #handlers: VringHandlers;
   readonly #memory: FrontEndMemory;
   readonly #timeout: number;
-  readonly #called: (index: number) => void;
   #inflight: InflightRegion | null = null;
   /** Whether they are packed rings; as it was negotiated last. */
   #packed = false;
@@ -36,27 +39,15 @@ export class Rings {
    * @param timeout Milliseconds that a back end may take to be done with what is in flight.
    */
   constructor(count: number, memory: FrontEndMemory, timeout: number, handlers: VringHandlers) {
+    this.count = count;
     this.#memory = memory;
     this.#timeout = timeout;
-    this.#called = (index) => handlers.call(index);
-    const vrings: Vring[] = [];
-    try {
-      for (let index = 0; index < count; index++) vrings.push(new Vring(index, handlers));
-    } catch (error) {
-      for (const vring of vrings) vring.close();
-      throw error;
-    }
-    this.#vrings = vrings;
-  }
-
-  /** How many there may be. */
-  get count(): number {
-    return this.#vrings.length;
+    this.#handlers = handlers;
   }
 
   /** Queues that the driver uses: the last one's index plus one. */
   get used(): number {
-    return 1 + this.#vrings.findLastIndex((vring) => vring.config !== null);
+    return 1 + Math.max(-1, ...this.#inUse().map(({ index }) => index));
   }
 
   /** Whether what is in flight is written down somewhere. */
@@ -81,30 +72,39 @@ export class Rings {
   }
 
   #at(index: number): Vring {
-    const vring = this.#vrings[index];
-    if (vring === undefined) {
-      throw new RangeError(`There is no queue ${index}: the device has ${this.#vrings.length}`);
+    let vring = this.#vrings.get(index);
+    if (vring !== undefined) return vring;
+    if (!(index >= 0 && index < this.count)) {
+      throw new RangeError(`There is no queue ${index}: the device has ${this.count}`);
     }
+    vring = new Vring(index, this.#handlers);
+    this.#vrings.set(index, vring);
     return vring;
+  }
+
+  /** Those that the driver uses, in order. */
+  #inUse(): Vring[] {
+    return [...this.#vrings.values()].filter(({ config }) => config !== null)
+      .sort((a, b) => a.index - b.index);
   }
 
   /** Tells the back end that a queue has buffers. */
   kick(index: number): void {
-    this.#vrings[index]?.kick();
+    this.#vrings.get(index)?.kick();
   }
 
   /** After a back end came back: a kick or a call may have gone with the one before. */
   wakeAll(): void {
-    for (const vring of this.#vrings) {
+    for (const vring of this.#vrings.values()) {
       if (!vring.live) continue;
       vring.kick();
-      this.#called(vring.index);
+      this.#handlers.call(vring.index);
     }
   }
 
   /** The connection is gone: no back end has any ring. */
   lose(): void {
-    for (const vring of this.#vrings) vring.live = false;
+    for (const vring of this.#vrings.values()) vring.live = false;
   }
 
   /**
@@ -117,7 +117,7 @@ export class Rings {
     options: RingOptions,
     told: Promise<unknown>[],
   ): Promise<void> {
-    const used = this.#vrings.filter((vring) => vring.config !== null && !vring.live);
+    const used = this.#inUse().filter(({ live }) => !live);
     if (connection.has(P.INFLIGHT_SHMFD) && used.length > 0) {
       if (this.#inflight === null) {
         const largest = Math.max(...used.map((vring) => vring.config!.size));
@@ -151,7 +151,7 @@ export class Rings {
 
   /** Tells again where live rings are, since logging began or ended. */
   tellAddresses(connection: Connection, logged: boolean): Promise<unknown> {
-    const live = this.#vrings.filter((vring) => vring.live && vring.config !== null);
+    const live = this.#inUse().filter(({ live }) => live);
     return Promise.all(live.map((vring) => vring.tellAddress(connection, vring.config!, logged)));
   }
 
@@ -198,10 +198,10 @@ export class Rings {
 
   /** As `take`, for all queues that the driver uses. */
   takeAll(): ((connection: Connection) => Promise<unknown>)[] {
-    return this.#vrings.filter((vring) => vring.config !== null).map(({ index }) => {
-      const stop = this.take(index);
+    return this.#inUse().map((vring) => {
+      const stop = this.take(vring.index);
       // What nobody has, nobody has to be asked about.
-      return (connection) => this.#vrings[index]!.live ? stop(connection) : Promise.resolve();
+      return (connection) => vring.live ? stop(connection) : Promise.resolve();
     });
   }
 
@@ -226,7 +226,7 @@ export class Rings {
       },
     );
     if (!packed) await this.#drain(vring, config, base & 0xffff);
-    if (vring.takeCall()) this.#called(index);
+    if (vring.takeCall()) this.#handlers.call(index);
     vring.live = false;
     return base;
   }
@@ -254,7 +254,7 @@ export class Rings {
 
   /** Ends all for good. */
   close(): void {
-    for (const vring of this.#vrings) vring.close();
+    for (const vring of this.#vrings.values()) vring.close();
     this.forgetInflight();
   }
 }
