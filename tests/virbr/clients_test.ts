@@ -14,6 +14,7 @@ import {
   type Station,
   withStations,
 } from "./clients_testing.ts";
+import { nothingLeft } from "./nat_testing.ts";
 
 for (
   const [tool, name] of [
@@ -203,6 +204,73 @@ Deno.test({
       resolver.close();
     }
   },
+});
+
+/** Descriptors that this process has open. */
+function descriptors(): string[] {
+  const open: string[] = [];
+  for (const { name } of Deno.readDirSync("/proc/self/fd")) {
+    try {
+      // Numbers of sockets and pipes are nobody's business.
+      open.push(Deno.readLinkSync(`/proc/self/fd/${name}`).replace(/\d+/, ""));
+    } catch {
+      // That of the folder itself.
+    }
+  }
+  return open.sort();
+}
+
+Deno.test({
+  name:
+    "what the outside said before it broke a connection off reaches the guest, and no descriptor is left",
+  ignore,
+  fn: () =>
+    withStations(1, { hostLoopback: true }, async (net, stations) => {
+      const [{ namespace }] = stations as [Station];
+      await namespace.run("ip", "addr", "add", "192.168.122.5/24", "dev", CARD);
+      const before = descriptors();
+      const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const size = 48 * 1024;
+      void (async () => {
+        for await (const socket of listener) {
+          // What the guest said is never read: closing breaks the connection off, once its answer is on the way.
+          await new Promise((resolve) => setTimeout(resolve, 5));
+          for (let left = size; left > 0;) left -= await socket.write(new Uint8Array(left));
+          socket.close();
+        }
+      })();
+      const count = 50;
+      const output = await namespace.run(
+        Deno.execPath(),
+        "eval",
+        "-q",
+        `const lengths = [];
+        for (let i = 0; i < ${count}; i++) {
+          const socket = await Deno.connect({ hostname: "192.168.122.1", port: ${listener.addr.port} });
+          await socket.write(new Uint8Array(100));
+          const into = new Uint8Array(65536);
+          let length = 0;
+          try {
+            for (let got; (got = await socket.read(into)) !== null;) length += got;
+          } catch {
+            // Broken off, as it has to be.
+          }
+          lengths.push(length);
+          socket.close();
+        }
+        // And one where nobody listens.
+        await Deno.connect({ hostname: "192.168.122.1", port: 1 }).catch(() => lengths.push("refused"));
+        console.log(JSON.stringify(lengths));`,
+      );
+      listener.close();
+      assertEquals(JSON.parse(output), [...Array(count).fill(size), "refused"]);
+      await nothingLeft(net);
+      // What was closed is given back when the event loop has its next turns.
+      for (let turn = 0; turn < 100 && descriptors().length > before.length; turn++) {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      assertEquals(descriptors(), before);
+    }),
 });
 
 Deno.test({
