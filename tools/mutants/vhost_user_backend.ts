@@ -1,6 +1,6 @@
 import type { MutatedFile } from "./mutant.ts";
 
-const HOSTILE = ["tests/hostile/vhost_user_test.ts"];
+const HOSTILE = ["tests/hostile/vhost_user_alone_test.ts"];
 
 /** Devices served by vhost-user. */
 export const VHOST_USER_BACKEND: readonly MutatedFile[] = [
