@@ -43,7 +43,8 @@ async function open(
   const transport = await VhostUserTransport.connect(socket, {
     deviceType: DeviceId.block,
     memory,
-    reconnect: true,
+    // It does one request after the other here, and keeps no notes of them.
+    reconnect: { inOrder: true },
   });
   const dma = new DmaPool(memory.guest, 0, 4 * MIB);
   const driver = await BlkDriver.open(transport, { dma, ...options });

@@ -68,7 +68,7 @@ export class FrontEnd implements MemoryUser {
     this.options = options;
     this.config = this.#configOf(met.agreement);
     const count = countQueues(options, met.agreement.queues);
-    this.#rings = new Rings(count, options.memory, options.timeout, {
+    this.#rings = new Rings(count, options, {
       call: (index) => this.#called(index),
       error: (index) =>
         this.#link.connection?.fail(

@@ -8,6 +8,12 @@ export interface ReconnectOptions {
   readonly attempts?: number;
   /** Milliseconds between two; 100 unless given. */
   readonly delay?: number;
+  /**
+   * Whether the back end is known to use buffers in the order in which they were made available; no unless given. Only matters
+   * where it writes down nothing of what is in flight (protocol feature INFLIGHT_SHMFD): split rings with buffers outstanding
+   * go on then, from the used index. Wrongly said, requests are lost and others done twice.
+   */
+  readonly inOrder?: boolean;
 }
 
 /** Options of `VhostUserTransport` and `RemoteDevice`. */
@@ -87,6 +93,7 @@ export function checkOptions(options: FrontEndOptions): CheckedOptions {
     timeout: checkInteger("timeout", options.timeout, 1, 2 ** 31 - 1, 10_000),
     reconnect: again === undefined ? null : {
       attempts: checkInteger("reconnect.attempts", again.attempts, 1, Infinity, 100),
+      inOrder: again.inOrder ?? false,
       delay: checkInteger("reconnect.delay", again.delay, 0, 2 ** 31 - 1, 100),
     },
     onError: options.onError ?? (() => {}),

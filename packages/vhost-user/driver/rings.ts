@@ -1,5 +1,10 @@
 /** The rings of a device, and what belongs to them: how a back end gets them, and where they go on when they are taken away. */
-import { type FeatureSet, hasFeature, VIRTIO_F_RING_PACKED } from "@virtio/device";
+import {
+  type FeatureSet,
+  hasFeature,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_RING_PACKED,
+} from "@virtio/device";
 import type { QueueConfig, QueuePosition } from "@virtio/vring";
 import {
   decodeVringState,
@@ -11,6 +16,7 @@ import {
 import { BackEndError, type Connection } from "./connection.ts";
 import { InflightRegion } from "./inflight.ts";
 import type { FrontEndMemory } from "./memory.ts";
+import type { CheckedOptions } from "./options.ts";
 import { decodeBase, encodeBase, Vring, type VringHandlers } from "./vring.ts";
 
 /** How rings are given. */
@@ -33,13 +39,20 @@ export class Rings {
   #inflight: InflightRegion | null = null;
   /** Whether they are packed rings; as it was negotiated last. */
   #packed = false;
+  /** Whether buffers are used in the order in which they were made available. */
+  #inOrder = false;
+  readonly #knownInOrder: boolean;
 
   /**
    * @param count How many.
-   * @param timeout Milliseconds that a back end may take to be done with what is in flight.
    */
-  constructor(count: number, memory: FrontEndMemory, timeout: number, handlers: VringHandlers) {
+  constructor(
+    count: number,
+    { memory, timeout, reconnect }: CheckedOptions,
+    handlers: VringHandlers,
+  ) {
     this.count = count;
+    this.#knownInOrder = reconnect?.inOrder ?? false;
     this.#memory = memory;
     this.#timeout = timeout;
     this.#handlers = handlers;
@@ -58,6 +71,7 @@ export class Rings {
   /** The features that rings follow. */
   set features(features: FeatureSet) {
     this.#packed = hasFeature(features, VIRTIO_F_RING_PACKED);
+    this.#inOrder = this.#knownInOrder || hasFeature(features, VIRTIO_F_IN_ORDER);
   }
 
   /**
@@ -160,8 +174,10 @@ export class Rings {
     if (!this.#packed) {
       const memory = this.#memory.guest;
       const used = vring.usedIndex(memory, config);
+      // What comes after the used index is all that was in flight only if it was used in order.
       if (
-        used !== null && (this.#inflight !== null || vring.usedInOrder(memory, config, used))
+        used !== null &&
+        (this.#inflight !== null || this.#inOrder || vring.outstanding(memory, config, used) === 0)
       ) {
         return used;
       }
@@ -169,7 +185,7 @@ export class Rings {
       return this.#inflight.packedBase(vring.index) ?? encodeBase(config.position, true);
     }
     throw new RangeError(
-      `Nobody knows what of queue ${vring.index} was in flight: only rings that are split, and used in order, outlive a back end without INFLIGHT_SHMFD`,
+      `Nobody knows what of queue ${vring.index} was in flight: the back end has no INFLIGHT_SHMFD`,
     );
   }
 
