@@ -81,14 +81,16 @@ Deno.test("a socket passes descriptors with the bytes they were sent with", () =
 
 Deno.test("descriptors that are not wanted are not taken", () => {
   const [one, two] = UnixSocket.pair();
-  const before = [...Deno.readDirSync("/proc/self/fd")].length;
-  one.send(new Uint8Array(1), [0, 0, 0, 0]);
+  // The other end sees the end of the connection only when nobody has this one any more.
+  const [passed, other] = UnixSocket.pair();
+  one.send(new Uint8Array(1), Array(4).fill(passed.descriptor));
+  passed.close();
   const got = two.receive(new Uint8Array(8), 1);
   assert(got.truncated);
+  assertEquals(other.receive(new Uint8Array(1)).length, -1);
   got.descriptors.forEach(closeDescriptor);
-  assertEquals([...Deno.readDirSync("/proc/self/fd")].length, before);
-  one.close();
-  two.close();
+  assertEquals(other.receive(new Uint8Array(1)).length, 0);
+  for (const socket of [one, two, other]) socket.close();
 });
 
 Deno.test("a listener takes who connects", () => {
