@@ -71,7 +71,10 @@ export function statusLine(type: number, status: VhostUserStatus, rates: Rates):
   const names = featureNames(type, status.features);
   const ring = names.includes("RING_PACKED") ? "packed" : "split";
   const latency = rates.latency === null ? "" : `, ${rates.latency.toFixed(1)} us each`;
-  return `${status.state}: ${live} ${ring} ${live === 1 ? "ring" : "rings"}, ` +
+  const who = status.frontEnd === null
+    ? ""
+    : ` to ${status.frontEnd.name} (${status.frontEnd.pid})`;
+  return `${status.state}${who}: ${live} ${ring} ${live === 1 ? "ring" : "rings"}, ` +
     `${mebibytes(status.memory)} of memory, ${Math.round(rates.requests)} requests/s, ` +
     `${mebibytes(rates.bytesRead)}/s read, ${mebibytes(rates.bytesWritten)}/s written${latency}`;
 }

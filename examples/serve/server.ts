@@ -183,11 +183,12 @@ function listen(
 
 /** Tells of another state, once. */
 function tellState(one: Watched, where: string, tell: Tell): void {
-  const { state, features } = one.server.status;
+  const { state, features, frontEnd } = one.server.status;
   if (one.state === state || state === "closed") return;
   one.state = state;
   const names = featureNames(one.offer.type, features);
-  tell("status", report(one), `${where}${state} ${names.join(" ")}`.trimEnd());
+  const who = frontEnd === null ? "" : ` to ${frontEnd.name} (${frontEnd.pid})`;
+  tell("status", report(one), `${where}${state}${who} ${names.join(" ")}`.trimEnd());
 }
 
 function look(one: Watched): void {
