@@ -43,6 +43,7 @@ export const CASES: readonly Case[] = [
 
 /** The case for people. */
 export function nameOf({ direction, bytes, depth, queues, order }: Case): string {
-  return `${bytes / 1024}k ${order} ${direction}, depth ${depth}` +
-    (queues === 1 ? "" : ` in each of ${queues} queues`);
+  return `${bytes / 1024}k ${order} ${direction}, ${
+    queues === 1 ? "" : `${queues} queues, `
+  }depth ${depth}`;
 }
