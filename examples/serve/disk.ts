@@ -1,6 +1,8 @@
 /** The disk of serve:blk. */
 import { BlkDevice } from "@virtio/blk";
 import { LinuxBackend, type LinuxBackendOptions } from "@virtio/blk/linux";
+import { NbdBackend, type NbdTarget, parseNbdUri } from "@virtio/blk/nbd";
+import { UsageError } from "../shared/arguments.ts";
 import { VhostUserWorkers } from "@virtio/vhost-user";
 import { DeviceId } from "@virtio/device";
 import type { Figures } from "./figures.ts";
@@ -14,6 +16,7 @@ export const DISK_ID = "virtio-ts";
 
 /** Opens the image and makes the device. @throws {ImageError} If the image cannot be a disk. */
 export async function openDisk(options: BlkOptions): Promise<Open> {
+  if (options.nbd) return await openNbd(options);
   const { image, create, readonly, engine, direct } = options;
   const opening: LinuxBackendOptions = { readonly, engine, direct };
   // Where workers do the requests, this holds the lock and makes what they wrote durable in the end.
@@ -42,7 +45,31 @@ export async function openDisk(options: BlkOptions): Promise<Open> {
   }
 }
 
-function inProcess({ sockets, queues, readonly }: BlkOptions, backend: LinuxBackend): Offer {
+/** A disk on an NBD server. @throws {NbdError} If it cannot be had. */
+async function openNbd(options: BlkOptions): Promise<Open> {
+  const { image, readonly } = options;
+  let target: NbdTarget;
+  try {
+    target = parseNbdUri(image);
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+  const { address, export: name, tls } = target;
+  const backend = await NbdBackend.connect(address, { export: name, tls, readonly });
+  return {
+    offers: [inProcess({ ...options, readonly: backend.readonly }, backend)],
+    what: image,
+    close: async () => {
+      if (backend.canFlush && !backend.readonly) await backend.flush();
+      await backend.close();
+    },
+  };
+}
+
+function inProcess(
+  { sockets, queues, readonly }: BlkOptions,
+  backend: LinuxBackend | NbdBackend,
+): Offer {
   const { blockSize } = backend;
   const device = new BlkDevice({ backend, id: DISK_ID, queues, readonly, blockSize });
   const meter = new Meter(device);

@@ -56,7 +56,9 @@ export type Place = "process" | "worker" | "worker-per-queue";
 
 /** What the user of serve:blk asked for. */
 export interface BlkOptions extends ServeOptions {
+  /** Path of the image; of the NBD server's disk its URI. */
   readonly image: string;
+  readonly nbd: boolean;
   readonly create: number | null;
   readonly readonly: boolean;
   readonly queues: number;
@@ -75,6 +77,8 @@ Usage: deno task serve:blk --socket PATH --image FILE [options]
 
   --socket PATH           the socket where the virtual machine finds the disk; made, and removed in the end
   --image FILE            raw image, or a block device
+  --nbd URI               instead of an image: a disk on a server of network block devices, nbd://host:port/export or
+                          nbd+unix:///export?socket=PATH; with nbds TLS
   --create SIZE           make the image if there is none, with this many bytes: 512M, 20G
   --readonly              a disk that the guest cannot write
   --queues N              number of virtqueues, 1 to 64 (default 1)
@@ -94,19 +98,21 @@ ${COMMON_HELP}
 export function readBlkOptions(args: string[]): BlkOptions | null {
   const common = readCommon(
     args,
-    ["image", "create", "queues", "engine", "in", "cpus"],
+    ["image", "nbd", "create", "queues", "engine", "in", "cpus"],
     ["readonly", "direct"],
   );
   if (common === null) return null;
   const { given } = common;
   single(common.options);
-  const image = given.text("image");
-  if (image === null) throw new UsageError("--image FILE says what is on the disk");
+  const nbd = given.text("nbd");
+  const image = given.text("image") ?? nbd;
+  if (image === null) throw new UsageError("--image FILE says what is on the disk, or --nbd URI");
   const create = given.text("create");
   const cpus = given.text("cpus");
   const options: BlkOptions = {
     ...common.options,
     image,
+    nbd: nbd !== null,
     create: create === null ? null : readSize(create),
     readonly: given.flag("readonly"),
     queues: given.number("queues", 1, 1, 64),
@@ -115,6 +121,13 @@ export function readBlkOptions(args: string[]): BlkOptions | null {
     in: given.choice("in", ["process", "worker", "worker-per-queue"]),
     cpus: cpus === null ? null : readCpus(cpus),
   };
+  const local = given.given("image") || create !== null || given.given("engine") ||
+    options.direct || options.in !== "process";
+  if (options.nbd && local) {
+    throw new UsageError(
+      "--nbd goes without --image, --create, --engine, --direct and --in worker",
+    );
+  }
   if (options.readonly && create !== null) {
     throw new UsageError("--readonly and --create contradict each other");
   }

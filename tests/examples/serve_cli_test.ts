@@ -24,6 +24,8 @@ for (
     ["blk", ["--socket", "s", "--image", "i", "--cpus", "0"], "--in worker"],
     ["blk", ["--socket", "s", "--image", "i", "--in", "worker", "--cpus", "3-1"], "list"],
     ["blk", ["--socket", "s", "--image", "i", "--create", "1M", "--readonly"], "contradict"],
+    ["blk", ["--socket", "s", "--nbd", "nbd://h", "--direct"], "--nbd goes without"],
+    ["blk", ["--socket", "s", "--nbd", "ftp://h"], "ftp://h"],
     ["net", ["--socket", "s", "--socket", "s"], "twice"],
     ["net", ["--socket", "s", "--mtu", "1"], "576 to 9000"],
     ["console", ["--socket", "s", "--file", "f", "--unix", "u"], "not both"],
