@@ -4,8 +4,8 @@ import type { Guest } from "../ip/packet.ts";
 /** What one guest may have. */
 export interface LimitOptions {
   /**
-   * Flows at once: TCP connections, and UDP ports in use; 1,024 unless given. A connection may take two buffers: who allows more
-   * raises `maxBuffers` of TCP too, or one guest can take what is there for all.
+   * Flows at once: TCP connections, and UDP ports in use; 1,024 unless given. A connection takes two buffers: who allows more
+   * raises `maxBuffers` of TCP too, of which the guests of one port get half at most.
    */
   readonly maxFlows?: number;
   /** New flows a second, on average; 1,000 unless given. */

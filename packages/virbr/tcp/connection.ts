@@ -14,6 +14,7 @@ import { RoundTrip } from "./round_trip.ts";
 import { ACK, FIN, PSH, RST, type Segment, SYN } from "./segment.ts";
 import { Sender } from "./sender.ts";
 import { advance, ahead } from "./sequence.ts";
+import type { RingPair } from "./shares.ts";
 
 /** Most that an acknowledgement waits for company. */
 const DELAY = 40;
@@ -55,6 +56,7 @@ export class Connection {
   readonly #deadlines: Deadlines;
   /** Those of `#deadlines`. */
   readonly #times: Float64Array;
+  #rings: RingPair | null = null;
   #sendRing: Ring | null = null;
   #receiveRing: Ring | null = null;
   /** Bytes of payload that go out in one frame. */
@@ -219,23 +221,18 @@ export class Connection {
   }
 
   #takeRings(): boolean {
-    const { rings } = this.#host;
-    const send = rings.take();
-    const receive = rings.take();
-    if (send === null || receive === null) {
-      if (send !== null) rings.give(send);
-      return false;
-    }
-    this.#sendRing = send;
-    this.#receiveRing = receive;
+    const pair = this.#host.rings.take(this.path.guest.port);
+    if (pair === null) return false;
+    this.#rings = pair;
+    this.#sendRing = pair.send;
+    this.#receiveRing = pair.receive;
     return true;
   }
 
   #giveBack(): void {
-    if (!this.#released || !this.over) return;
-    if (this.#sendRing !== null) this.#host.rings.give(this.#sendRing);
-    if (this.#receiveRing !== null) this.#host.rings.give(this.#receiveRing);
-    this.#sendRing = this.#receiveRing = null;
+    if (!this.#released || !this.over || this.#rings === null) return;
+    this.#host.rings.give(this.#rings);
+    this.#rings = this.#sendRing = this.#receiveRing = null;
   }
 
   #begin(): void {

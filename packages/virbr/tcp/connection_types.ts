@@ -1,6 +1,6 @@
 import type { IpOutput } from "../ip/packet.ts";
 import type { Connection } from "./connection.ts";
-import type { RingPool } from "./ring.ts";
+import type { RingShares } from "./shares.ts";
 import type { Timers } from "./timers.ts";
 
 /** Where a connection is. What RFC 9293 tells apart beyond that follows from which FIN was sent, acknowledged, received. */
@@ -53,7 +53,7 @@ export interface ConnectionTimes {
 export interface ConnectionHost {
   readonly output: IpOutput;
   readonly timers: Timers;
-  readonly rings: RingPool;
+  readonly rings: RingShares;
   readonly times: ConnectionTimes;
   readonly counts: Float64Array;
   /** Milliseconds, as of `tick`: in an array, so that no number is boxed. */

@@ -16,6 +16,7 @@ import {
 import { RingPool } from "./ring.ts";
 import { ACK, CHECKSUM_OFFSET, HEADER_SIZE, RST, Segment, SYN, writeHeader } from "./segment.ts";
 import { advance } from "./sequence.ts";
+import { RingShares } from "./shares.ts";
 import { ConnectionTable } from "./table.ts";
 import { Timers } from "./timers.ts";
 import { systemTiming, type Timing } from "./timing.ts";
@@ -28,7 +29,11 @@ const PORTS = 28_232;
 export interface TcpOptions extends Partial<ConnectionTimes> {
   /** Bytes of buffer for each direction of a connection, a power of two; 512 KiB unless given. */
   readonly bufferSize?: number;
-  /** The most bytes of all buffers; 2 GiB unless given. Memory is used as it is needed. */
+  /**
+   * The most bytes of all buffers; 2 GiB unless given. Memory is used as it is needed. The guests behind one port (ports of one
+   * name count as one) together get no more than is left for all others: half of it if they are alone, a third if those of
+   * another port want all they can get too.
+   */
   readonly maxBuffers?: number;
   /** The most connections that are remembered after their end; 1,024 unless given. */
   readonly maxTimeWait?: number;
@@ -74,7 +79,7 @@ export class TcpEngine implements Transport {
   readonly #output: IpOutput;
   readonly #timing: Timing;
   readonly #timers: Timers;
-  readonly #rings: RingPool;
+  readonly #rings: RingShares;
   readonly #table: ConnectionTable = new ConnectionTable();
   readonly #segment: Segment = new Segment();
   readonly #counts: Float64Array = new Float64Array(6);
@@ -108,7 +113,7 @@ export class TcpEngine implements Transport {
         `maxBuffers must be at least two buffers of ${size} bytes: it is ${most}`,
       );
     }
-    this.#rings = new RingPool(size, Math.floor(most / size));
+    this.#rings = new RingShares(new RingPool(size, Math.floor(most / size)));
     this.#maxTimeWait = options.maxTimeWait ?? 1024;
     if (!(Number.isInteger(this.#maxTimeWait) && this.#maxTimeWait >= 0)) {
       throw new RangeError(`maxTimeWait is an integer from 0: it is ${this.#maxTimeWait}`);
@@ -156,7 +161,7 @@ export class TcpEngine implements Transport {
 
   /** Bytes of buffers that are in use. */
   get bufferBytes(): number {
-    return this.#rings.taken * this.#rings.ringSize;
+    return this.#rings.bytes;
   }
 
   /** Takes a packet of TCP. */

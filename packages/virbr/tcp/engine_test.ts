@@ -317,8 +317,8 @@ Deno.test("ended connections are remembered for a while, but not without bound, 
   wire.close();
 });
 
-Deno.test("memory for connections is bounded: who comes too late is refused", () => {
-  const wire = new TestWire({}, { bufferSize: 65_536, maxBuffers: 4 * 65_536 });
+Deno.test("memory for connections is bounded: who wants more than there is for it is refused", () => {
+  const wire = new TestWire({}, { bufferSize: 65_536, maxBuffers: 8 * 65_536 });
   const ends = [wire.pair(), wire.pair()];
   assertEquals(wire.near.bufferBytes, 4 * 65_536);
   let accepted: boolean | null = null;

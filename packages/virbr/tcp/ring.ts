@@ -125,6 +125,11 @@ export class RingPool {
     return this.#made - this.#free.length;
   }
 
+  /** Rings that may still be taken. */
+  get left(): number {
+    return this.#most - this.taken;
+  }
+
   /** Takes an empty ring; null if there are none left. Give it back. */
   take(): Ring | null {
     if (this.taken >= this.#most) return null;
