@@ -15,6 +15,7 @@ import { type Figures, readFigures } from "./figures.ts";
 import { consoleSystem, HOST_NAME } from "./init.ts";
 import { type Options, OWN_PORTS, type PortOption } from "./options.ts";
 import { openPorts, readAtEnd } from "./ports.ts";
+import { until } from "./until.ts";
 
 const MIB = 2 ** 20;
 const BOOT_TIMEOUT = 180_000;
@@ -205,6 +206,8 @@ async function checkData(
     `head -c ${size} /dev/urandom >/tmp/data; cat /tmp/data >${path}; sha256sum /tmp/data; rm /tmp/data`,
     timeout,
   );
+  // What a device in a worker has taken may still be on its way.
+  await until(() => data.available >= size);
   checks.add(
     `${megabytes} MiB arrive here as the guest sent them`,
     data.available === size && written.slice(0, 64) === await sha256(data.takeBytes()),

@@ -5,8 +5,9 @@ import { VIRTIO_F_RING_PACKED } from "@virtio/device";
 import { GuestMemory } from "@virtio/memory";
 import { DmaPool } from "@virtio/vring/driver";
 import { randomBytes, sha256 } from "../shared/bytes.ts";
-import { Checks, type Outcome, type Progress, RunError } from "../shared/run.ts";
+import { Checks, type Outcome, type Progress } from "../shared/run.ts";
 import { join } from "../shared/seat.ts";
+import { until } from "./until.ts";
 import { openConsole } from "./device.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import { type Options, OWN_PORTS } from "./options.ts";
@@ -125,13 +126,4 @@ async function crosses(
   await send(sent);
   await until(() => count >= size);
   return count === size && await sha256(sent) === await sha256(received);
-}
-
-/** Waits for something that takes some turns of the event loop. @throws {RunError} If it does not happen. */
-async function until(happened: () => boolean): Promise<void> {
-  const end = performance.now() + 10_000;
-  while (!happened()) {
-    if (performance.now() > end) throw new RunError("Our own driver got no answer within 10 s");
-    await new Promise((resolve) => setTimeout(resolve, 0));
-  }
 }
