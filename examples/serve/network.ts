@@ -1,7 +1,8 @@
 /** The network of serve:net: a switch with a port for each socket, and perhaps a tap. */
-import { NetDevice } from "@virtio/net";
+import { Frame, NetDevice } from "@virtio/net";
 import { Switch } from "@virtio/net/switch";
 import { TapBackend } from "@virtio/net/tap";
+import { rarpFrame } from "@virtio/vhost-user";
 import { Virbr } from "@virtio/virbr";
 import { Meter } from "./meter.ts";
 import type { NetOptions } from "./options.ts";
@@ -32,6 +33,9 @@ export async function openNetwork(options: NetOptions): Promise<Open> {
         bytesWritten += bytes;
       }
       return { requests, bytesRead, bytesWritten, time: meter.time, more: { dropped } };
+    }, {
+      // After a migration: the card's station is here now.
+      announce: (mac) => port.deliver(new Frame().fromBytes(rarpFrame(mac))),
     });
   });
   const cards = sockets.length === 1 ? "a network card" : `${sockets.length} network cards`;
