@@ -11,7 +11,7 @@ interface Place {
  * read; so views are to be used again and again, as those of guest memory are.
  */
 export class Addresses {
-  /** Lower word of what `find` found. */
+  /** Lower word of what `find` found, as a signed number: others do not fit a small integer, and each would be an object. */
   low = 0;
   /** Upper word. */
   high = 0;
@@ -31,7 +31,7 @@ export class Addresses {
     }
     if (bytes !== this.#bytes) this.#place = this.#look(bytes);
     const low = this.#place.low + offset;
-    this.low = low >>> 0;
+    this.low = low | 0;
     this.high = this.#place.high + (low > 0xffff_ffff ? Math.floor(low / 0x1_0000_0000) : 0);
   }
 

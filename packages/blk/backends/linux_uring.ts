@@ -96,7 +96,7 @@ export class UringEngine implements BlkEngine {
     this.#list = file.pieces();
     const addresses = new Addresses();
     addresses.find(this.#vectors.bytes, 0, 0);
-    this.#vectorsLow = addresses.low;
+    this.#vectorsLow = addresses.low >>> 0;
     this.#vectorsHigh = addresses.high;
     this.#ring = new Uring(ENTRIES);
     this.descriptor = this.#ring.descriptor;
@@ -298,7 +298,7 @@ export class UringEngine implements BlkEngine {
     const low = this.#vectorsLow + 16 * this.#used;
     const high = this.#vectorsHigh + (low > 0xffff_ffff ? 1 : 0);
     this.#used += count;
-    this.#prepare(op, kind, position, low, high, count, how, token);
+    this.#prepare(op, kind, position, low | 0, high, count, how, token);
   }
 
   #allocate(kind: number, mode: number, position: number, length: number, token: number): void {
