@@ -6,7 +6,18 @@ import { Arguments, UsageError } from "../shared/arguments.ts";
 
 /** Names of the network's options that have a value. */
 export const NETWORK_STRINGS: readonly string[] = [
-  ...["subnet", "mode", "lease", "leases", "name", "domain", "resolver", "forward", "allow"],
+  ...[
+    "subnet",
+    "mode",
+    "lease",
+    "leases",
+    "name",
+    "domain",
+    "resolver",
+    "rate",
+    "forward",
+    "allow",
+  ],
 ];
 /** Names of those that have none. */
 export const NETWORK_BOOLEANS: readonly string[] = ["host-loopback", "host-networks", "ipv6"];
@@ -25,6 +36,7 @@ export const NETWORK_HELP = `\
   --allow NETWORK         guests reach this network though it is this machine's own
   --host-networks         guests reach all networks that this machine is in
   --host-loopback         the gateway's address leads to this machine's loopback
+  --rate N                megabits a second that each guest may send, and receive (default no limit)
   --ipv6                  guests get IPv6 too`;
 
 function readForward(text: string): ForwardOptions {
@@ -78,12 +90,14 @@ export function readNetwork(given: Arguments, mtu: number): VirbrOptions {
   const subnet = given.text("subnet");
   const domain = given.text("domain");
   const file = given.text("leases");
+  const rate = given.text("rate") === null ? null : 125_000 * given.number("rate", 0, 1, 1_000_000);
   return {
     mtu,
     mode: given.choice("mode", modes),
     outside: denoOutside(),
     ...(subnet === null ? {} : { subnet }),
     ...(domain === null ? {} : { domain }),
+    ...(rate === null ? {} : { sendRate: rate, receiveRate: rate }),
     ...(file === null ? {} : { store: new FileLeaseStore(file) }),
     leases: given.texts("lease").map(readLease),
     names: readNames(given.texts("name")),

@@ -70,6 +70,10 @@ export interface VirbrOptions extends LimitOptions {
    * the host's own networks. A prefix of 16 to 29 bits.
    */
   readonly subnet?: string;
+  /** Bytes a second that the guests of each port may send together, unless the port says otherwise; no limit unless given. */
+  readonly sendRate?: number;
+  /** The same of what they receive. */
+  readonly receiveRate?: number;
   /** Whether the subnet may be one that the host is in itself; no unless given. */
   readonly allowClash?: boolean;
   /** The gateway's address in it: router, resolver and DHCP server; the first one unless given. */

@@ -58,6 +58,16 @@ const QUERIES = 512;
 /** Milliseconds after which a guest that is not silent is told again what the router advertises. */
 const ADVERTISE = 600_000;
 
+/** Fewer bytes a second are no network: an address could not be had. */
+const LEAST_RATE = 1000;
+
+function rateOf(name: string, rate: number = Infinity): number {
+  if (!(rate >= LEAST_RATE)) {
+    throw new RangeError(`${name} must be at least ${LEAST_RATE} bytes a second: it is ${rate}`);
+  }
+  return rate;
+}
+
 const LINK_LOCAL: AddressWords = new Uint32Array([0xfe80_0000, 0, 0, 1]);
 
 /**
@@ -115,6 +125,8 @@ export class Virbr {
     this.#options = options;
     this.onEvent = options.onEvent;
     const { clock, mac, prefix, subnet, gateway, mtu, mode } = settings;
+    rateOf("sendRate", options.sendRate);
+    rateOf("receiveRate", options.receiveRate);
     const { onError } = options;
     this.#switch = new Switch({ clock, ...(onError === undefined ? {} : { onError }) });
     this.#leases = this.#makeLeases();
@@ -280,6 +292,11 @@ export class Virbr {
     if (options.mac !== undefined && formatMac(parseStationMac(options.mac)) === this.mac) {
       throw new RangeError(`The MAC address ${this.mac} belongs to the gateway already`);
     }
+    const rates = {
+      send: rateOf("sendRate", options.sendRate ?? this.#options.sendRate),
+      receive: rateOf("receiveRate", options.receiveRate ?? this.#options.receiveRate),
+      clock: this.#settings.clock,
+    };
     const inner = this.#switch.port({
       name: options.name ?? `port${this.#count}`,
       isolated: options.isolated ?? false,
@@ -302,6 +319,7 @@ export class Virbr {
       options,
       maxStations,
       this.#settings.mtu,
+      rates,
     );
     this.#ports.add(port);
     return port;

@@ -24,8 +24,14 @@ export class TokenBucket {
     this.#state = new Float64Array([burst, -Infinity]);
   }
 
-  /** Takes a token. @param now Milliseconds. @returns Whether there was one. */
-  take(now: number): boolean {
+  /**
+   * Takes tokens, all of them or none.
+   *
+   * @param now Milliseconds.
+   * @param amount How many; 1 unless given. More than `burst` are never there.
+   * @returns Whether there were so many.
+   */
+  take(now: number, amount = 1): boolean {
     if (this.#perMillisecond === Infinity) return true;
     const state = this.#state;
     const elapsed = now - state[1]!;
@@ -34,8 +40,8 @@ export class TokenBucket {
       state[0] = tokens < this.#burst ? tokens : this.#burst;
       state[1] = now;
     }
-    if (!(state[0]! >= 1)) return false;
-    state[0] = state[0]! - 1;
+    if (!(state[0]! >= amount)) return false;
+    state[0] = state[0]! - amount;
     return true;
   }
 }

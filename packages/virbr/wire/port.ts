@@ -26,8 +26,25 @@ export interface VirbrPortOptions {
   readonly isolated?: boolean;
   /** Frames a second that go to several ports; 10,000 unless given, half of that at once. */
   readonly floodRate?: number;
+  /**
+   * Bytes a second that the device behind the port may send, at least 1,000; as the network's `sendRate` unless given. A quarter
+   * of a second's are let through at once, and four of the largest frames; what is more is dropped and counted.
+   */
+  readonly sendRate?: number;
+  /** The same of what it receives. */
+  readonly receiveRate?: number;
   /** Sees each frame that the device behind the port sent or received, for captures. */
   readonly tap?: FrameTap;
+}
+
+/** How much may pass a port, bytes a second; Infinity for no limit. */
+export interface PortRates {
+  /** What the device behind it sends. */
+  readonly send: number;
+  /** What it receives. */
+  readonly receive: number;
+  /** Milliseconds. */
+  readonly clock: () => number;
 }
 
 /** Why frames of a port went nowhere. */
@@ -42,6 +59,8 @@ export interface PortDrops {
   readonly tagged: number;
   /** Nobody is behind the port, or it was closed. */
   readonly down: number;
+  /** More than `sendRate` or `receiveRate` let through. */
+  readonly limited: number;
 }
 
 /** What a port counted. */
@@ -86,6 +105,13 @@ export interface PortOwner {
   remove(port: GuestPort): void;
 }
 
+/** At once: less, and the largest frame would never pass, or TCP get no further. */
+const LEAST_BURST = 4 * 65_550;
+
+function bucketOf(rate: number): TokenBucket | null {
+  return rate === Infinity ? null : new TokenBucket(rate, Math.max(rate / 4, LEAST_BURST));
+}
+
 /** A port, with what the network has to know of it. */
 export class GuestPort implements VirbrPort {
   readonly name: string;
@@ -101,11 +127,15 @@ export class GuestPort implements VirbrPort {
   readonly search: TokenBucket = new TokenBucket(10, 10);
   /** The place on the switch. */
   readonly inner: SwitchPort;
-  /** Frames and bytes in and out, then drops: spoofed, malformed, rogue, tagged, down. */
-  readonly counts: Float64Array = new Float64Array(9);
+  /** Frames and bytes in and out, then drops: spoofed, malformed, rogue, tagged, down, limited. */
+  readonly counts: Float64Array = new Float64Array(10);
   tap: FrameTap | null;
   onLinkChange: (() => void) | null = null;
   readonly #owner: PortOwner;
+  readonly #clock: () => number;
+  /** Null without a limit. */
+  readonly #sent: TokenBucket | null;
+  readonly #received: TokenBucket | null;
   #peer: FrameSink | null = null;
   #up = true;
   #closed = false;
@@ -116,8 +146,12 @@ export class GuestPort implements VirbrPort {
     options: VirbrPortOptions,
     maxStations: number,
     mtu: number,
+    rates: PortRates,
   ) {
     this.#owner = owner;
+    this.#clock = rates.clock;
+    this.#sent = bucketOf(rates.send);
+    this.#received = bucketOf(rates.receive);
     this.inner = inner;
     this.name = inner.name;
     this.maxMtu = mtu;
@@ -167,6 +201,7 @@ export class GuestPort implements VirbrPort {
         rogue: c[6]!,
         tagged: c[7]!,
         down: c[8]!,
+        limited: c[9]!,
       },
     };
   }
@@ -201,6 +236,7 @@ export class GuestPort implements VirbrPort {
     counts[1]! += frame.length;
     if (!this.linkUp) counts[8]!++;
     else if (frame.length < ETHERNET_HEADER_SIZE) counts[5]!++;
+    else if (this.#sent !== null && !this.#sent.take(this.#clock(), frame.length)) counts[9]!++;
     else {
       if (this.tap !== null) this.tap(frame, "sent", 0);
       this.#owner.enter(frame, this);
@@ -216,6 +252,10 @@ export class GuestPort implements VirbrPort {
       return;
     }
     const { length } = frame;
+    if (this.#received !== null && !this.#received.take(this.#clock(), length)) {
+      counts[9]!++;
+      return;
+    }
     if (this.tap !== null) this.tap(frame, "received", 0);
     if (!pass(frame, peer)) {
       counts[5]!++;
