@@ -88,8 +88,8 @@ Deno.test("One front end at a time: the next has its turn when the first is gone
     await until(() => (answer ??= second.receive()) !== null, "the second's answer");
     assertEquals(server.status.connections, 2);
     await server.close();
-    assertEquals(second.receive(), null);
-    assert(second.ended);
+    // A program that another test starts just now may have the descriptor too, for a moment.
+    await until(() => second.receive() === null && second.ended, "the end of the connection");
     second.close();
   }));
 
