@@ -31,7 +31,7 @@ import type { Forward, ForwardOptions } from "./flow/forward.ts";
 import { Nat } from "./flow/nat.ts";
 import type { TcpCounters } from "./tcp/engine.ts";
 import { guard, Verdict } from "./wire/guard.ts";
-import { GuestPort, type VirbrPort, type VirbrPortOptions } from "./wire/port.ts";
+import { GuestPort, type PortLimits, type VirbrPort, type VirbrPortOptions } from "./wire/port.ts";
 import type { Station } from "./wire/station.ts";
 import { Stations } from "./wire/stations.ts";
 
@@ -292,16 +292,19 @@ export class Virbr {
     if (options.mac !== undefined && formatMac(parseStationMac(options.mac)) === this.mac) {
       throw new RangeError(`The MAC address ${this.mac} belongs to the gateway already`);
     }
-    const rates = {
-      send: rateOf("sendRate", options.sendRate ?? this.#options.sendRate),
-      receive: rateOf("receiveRate", options.receiveRate ?? this.#options.receiveRate),
+    const limits: PortLimits = {
+      maxStations,
+      maxLeases: checkInteger("maxLeases", options.maxLeases, 1, 65_536, maxStations),
+      maxMtu: this.#settings.mtu,
+      sendRate: rateOf("sendRate", options.sendRate ?? this.#options.sendRate),
+      receiveRate: rateOf("receiveRate", options.receiveRate ?? this.#options.receiveRate),
       clock: this.#settings.clock,
     };
     const inner = this.#switch.port({
       name: options.name ?? `port${this.#count}`,
       isolated: options.isolated ?? false,
       maxStations,
-      maxMtu: this.#settings.mtu,
+      maxMtu: limits.maxMtu,
       flood: { rate, burst: Math.max(1, rate / 2) },
       ...(options.mac === undefined ? {} : { mac: options.mac }),
     });
@@ -317,9 +320,7 @@ export class Virbr {
       },
       inner,
       options,
-      maxStations,
-      this.#settings.mtu,
-      rates,
+      limits,
     );
     this.#ports.add(port);
     return port;
@@ -406,6 +407,7 @@ export class Virbr {
         const owner = this.#stations.find4(address);
         return owner !== null && owner.mac !== mac && owner.leased !== address;
       },
+      present: (mac) => this.#stations.findMac(mac) !== null,
       onChange: () => this.#save(),
     });
   }

@@ -155,6 +155,11 @@ export const VIRBR: readonly MutatedFile[] = [
         edits: [["if (declined !== undefined && declined.until > now) return false;", ""]],
       },
       {
+        name: "virbr-leases-unbounded",
+        about: "a guest that changes its MAC address gets ever more leases",
+        edits: [["|| !shares.full(port)) return true;", "|| shares.full(port)) return true;"]],
+      },
+      {
         name: "virbr-names-of-others",
         about: "a guest takes the name of another",
         edits: [["if (owner !== mac && other.expires > this.#options.clock()) return false;", ""]],

@@ -1,5 +1,6 @@
 import type { Clock } from "@virtio/net/wire";
 import { formatIpv4, parseIpv4 } from "../ip/address.ts";
+import { type LeasePort, LeaseShares } from "./lease_shares.ts";
 
 /** A lease as it is shown, and kept over a restart. */
 export interface Lease {
@@ -27,7 +28,7 @@ export interface StaticLease {
 const OFFER_TIME = 60_000;
 /** Milliseconds that a declined address is not given. */
 const DECLINE_TIME = 600_000;
-/** Addresses that one guest may decline: each is lost for a while. */
+/** Addresses that those behind one port may decline: each is lost for a while. */
 const MAX_DECLINED = 3;
 
 /** An address that was given, or offered. */
@@ -39,6 +40,8 @@ export interface Entry {
   expires: number;
   /** Whether the client took it. */
   bound: boolean;
+  /** The port whose share it is of; empty if it counts for none: its own, or kept over a restart and not asked for since. */
+  port: string;
 }
 
 /** What leases are given of. */
@@ -56,6 +59,8 @@ export interface LeaseOptions {
   readonly reserved: readonly string[];
   /** Whether somebody else uses an address without a lease. */
   taken(address: number, mac: string): boolean;
+  /** Whether the station with a MAC address is there. */
+  present(mac: string): boolean;
   /** Told of every change of what `list` says. */
   onChange(): void;
 }
@@ -66,8 +71,9 @@ export class Leases {
   readonly #byAddress: Map<number, Entry> = new Map();
   readonly #byMac: Map<string, Entry> = new Map();
   readonly #byName: Map<string, Entry> = new Map();
-  /** Until when an address is not given, and on whose word. */
-  readonly #declined: Map<number, { until: number; mac: string }> = new Map();
+  readonly #shares: LeaseShares = new LeaseShares();
+  /** Until when an address is not given, and on which port's word. */
+  readonly #declined: Map<number, { until: number; port: string }> = new Map();
   readonly #statics: Map<string, StaticLease> = new Map();
   /** Addresses that are somebody's own. */
   readonly #owned: Map<number, string> = new Map();
@@ -113,7 +119,7 @@ export class Leases {
       // The host's clock may have been set meanwhile: no lease is longer than it was when it was given.
       const left = Math.min(this.#options.longest * 1000, Number(expires) - Date.now());
       if (!(left > 0)) continue;
-      this.#put({ mac, address: value, name: "", expires: now + left, bound: true });
+      this.#put({ mac, address: value, name: "", expires: now + left, bound: true, port: "" });
       this.name(mac, typeof name === "string" ? name : "");
     }
   }
@@ -160,31 +166,47 @@ export class Leases {
     return !this.#options.taken(address, mac);
   }
 
-  /** Chooses an address and keeps it for a moment. @returns Null if there is none. */
-  offer(mac: string, wanted: number | null): Entry | null {
+  /** Chooses an address and keeps it for a moment. @returns Null if there is none, or none for that port. */
+  offer(mac: string, wanted: number | null, port: LeasePort): Entry | null {
+    if (!this.#admit(mac, port)) return null;
     const now = this.#options.clock();
     const known = this.#byMac.get(mac);
     const fixed = this.#fixed(mac);
     if (known !== undefined && (fixed === null || fixed === known.address)) {
       if (this.available(known.address, mac)) {
         known.expires = Math.max(known.expires, now + OFFER_TIME);
+        this.#count(known, port);
         return known;
       }
     }
     const address = this.#choose(mac, wanted, fixed);
     if (address === null) return null;
-    const entry = { mac, address, name: "", expires: now + OFFER_TIME, bound: false };
+    const entry = { mac, address, name: "", expires: now + OFFER_TIME, bound: false, port: "" };
     this.#put(entry);
+    this.#count(entry, port);
     return entry;
   }
 
-  /** Gives an address for good. @param seconds How long. */
-  bind(mac: string, address: number, name: string, seconds: number): Entry {
+  /**
+   * Gives an address for good.
+   *
+   * @param seconds How long.
+   * @returns Null if there is none for that port.
+   */
+  bind(
+    mac: string,
+    address: number,
+    name: string,
+    seconds: number,
+    port: LeasePort,
+  ): Entry | null {
+    if (!this.#admit(mac, port)) return null;
     let entry = this.#byMac.get(mac);
     if (entry === undefined || entry.address !== address) {
-      entry = { mac, address, name: "", expires: 0, bound: true };
+      entry = { mac, address, name: "", expires: 0, bound: true, port: "" };
       this.#put(entry);
     }
+    this.#count(entry, port);
     entry.bound = true;
     entry.expires = this.#options.clock() + seconds * 1000;
     if (!this.name(mac, name)) this.#options.onChange();
@@ -223,17 +245,34 @@ export class Leases {
     return true;
   }
 
-  /** A client found that somebody else uses its address. */
-  decline(mac: string, address: number): boolean {
+  /** A client behind a port found that somebody else uses its address. */
+  decline(mac: string, address: number, port: string): boolean {
     if (!this.release(mac, address)) return false;
     const now = this.#options.clock();
     let own = 0;
-    for (const [other, { until, mac: from }] of this.#declined) {
+    for (const [other, { until, port: from }] of this.#declined) {
       if (until <= now) this.#declined.delete(other);
-      else if (from === mac) own++;
+      else if (from === port) own++;
     }
-    if (own < MAX_DECLINED) this.#declined.set(address, { until: now + DECLINE_TIME, mac });
+    if (own < MAX_DECLINED) this.#declined.set(address, { until: now + DECLINE_TIME, port });
     return true;
+  }
+
+  /** Whether a MAC address may have a lease at a port; what the port can do without makes room for it. */
+  #admit(mac: string, port: LeasePort): boolean {
+    const shares = this.#shares;
+    const known = this.#byMac.get(mac);
+    if (this.#statics.has(mac) || known?.port === port.name || !shares.full(port)) return true;
+    const now = this.#options.clock();
+    const spare = shares.spare(port.name, now, this.#options.present);
+    if (spare === null) return false;
+    this.#drop(spare);
+    if (spare.bound && spare.expires > now) this.#options.onChange();
+    return true;
+  }
+
+  #count(entry: Entry, port: LeasePort): void {
+    if (!this.#statics.has(entry.mac)) this.#shares.move(entry, port.name);
   }
 
   #fixed(mac: string): number | null {
@@ -276,6 +315,7 @@ export class Leases {
   #drop(entry: Entry): void {
     this.#byAddress.delete(entry.address);
     this.#byMac.delete(entry.mac);
+    this.#shares.remove(entry);
     this.#unname(entry);
   }
 

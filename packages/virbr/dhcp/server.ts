@@ -53,7 +53,7 @@ export interface DhcpHost {
 export interface DhcpStats {
   /** Messages that were none, came through a relay, or spoke for another station. */
   refused: number;
-  /** Clients that found the pool empty. */
+  /** Clients that found the pool empty, or their port with as many leases as it may have. */
   exhausted: number;
   /** Messages by type: discover, offer and so on. */
   readonly messages: Record<keyof typeof DhcpType, number>;
@@ -88,7 +88,7 @@ export class DhcpServer {
   /** Takes a datagram. @param station Who sent it. */
   receive(packet: IpPacket, offset: number, length: number, station: Station): void {
     const request = DhcpRequest.parse(packet.buffer.subarray(offset, offset + length));
-    // One station, one lease: who may use how many MAC addresses is limited, so the pool is not drained by one guest.
+    // One station, one lease; how many leases a port has is limited, so the pool is not drained by one guest.
     if (request === null || request.relay !== 0 || request.mac !== station.mac) {
       this.stats.refused++;
       return;
@@ -121,7 +121,8 @@ export class DhcpServer {
   }
 
   #discover(request: DhcpRequest, station: Station): void {
-    const entry = this.#leases.offer(station.mac, request.address(DhcpOption.requestedAddress));
+    const wanted = request.address(DhcpOption.requestedAddress);
+    const entry = this.#leases.offer(station.mac, wanted, station.at);
     if (entry === null) {
       this.stats.exhausted++;
       return;
@@ -153,7 +154,13 @@ export class DhcpServer {
       this.#refuse(request, station);
       return;
     }
-    const entry = this.#leases.bind(mac, address, request.hostName, this.#settings.leaseTime);
+    const { leaseTime } = this.#settings;
+    const entry = this.#leases.bind(mac, address, request.hostName, leaseTime, station.at);
+    if (entry === null) {
+      this.stats.exhausted++;
+      this.#refuse(request, station);
+      return;
+    }
     this.#host.bound(station, entry);
     this.stats.messages.ack++;
     this.#answer(request, station, DhcpType.ack, address, entry.name);
@@ -162,7 +169,9 @@ export class DhcpServer {
   #decline(request: DhcpRequest, station: Station): void {
     const address = request.address(DhcpOption.requestedAddress);
     if (address === null || !this.#isOurs(request)) return;
-    if (this.#leases.decline(station.mac, address)) this.#host.released(station, address);
+    if (this.#leases.decline(station.mac, address, station.port)) {
+      this.#host.released(station, address);
+    }
   }
 
   #release(request: DhcpRequest, station: Station): void {

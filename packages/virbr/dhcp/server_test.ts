@@ -1,116 +1,23 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { encodeName } from "../dns/names.ts";
-import { formatAddress, parseIpv4 } from "../ip/address.ts";
-import { type Heard, TestGuest } from "../ip/guest_testing.ts";
-import type { VirbrOptions } from "../options.ts";
-import { Virbr } from "../virbr.ts";
+import { parseIpv4 } from "../ip/address.ts";
+import { TestGuest } from "../ip/guest_testing.ts";
+import {
+  BROADCAST,
+  ip,
+  join,
+  message,
+  reboot,
+  renew,
+  send,
+  text,
+  world,
+} from "./client_testing.ts";
 import type { Lease } from "./leases.ts";
 import { DhcpOption, DhcpType } from "./message.ts";
 
-const BROADCAST = "255.255.255.255";
 const { type, requestedAddress, serverId, parameters, clientId, hostName } = DhcpOption;
-
-type Options = readonly (readonly [number, ArrayLike<number>])[];
-
-/** An answer as a client reads it. */
-interface Answer {
-  readonly type: number;
-  readonly address: string;
-  readonly options: ReadonlyMap<number, Uint8Array>;
-  readonly to: string;
-  readonly nextServer: number;
-  readonly file: string;
-}
-
-function world(options: VirbrOptions = {}) {
-  let now = 0;
-  const net = new Virbr({ clock: () => now, ...options });
-  let count = 0;
-  const client = (mac = `52:54:00:00:01:${(count++).toString(16).padStart(2, "0")}`) =>
-    new TestGuest(net.port(), mac, net.mac);
-  return { net, client, pass: (seconds: number) => now += 1000 * seconds };
-}
-
-function ip(text: string): number[] {
-  return text.split(".").map(Number);
-}
-
-function text(value: string): number[] {
-  return [...new TextEncoder().encode(value)];
-}
-
-/** A message of a client. */
-function message(guest: TestGuest, options: Options, address = "0.0.0.0"): Uint8Array {
-  const bytes = new Uint8Array(400);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, 0x0101_0600);
-  view.setUint32(4, 0xfeed_beef);
-  bytes.set(ip(address), 12);
-  bytes.set(guest.mac, 28);
-  view.setUint32(236, 0x6382_5363);
-  let at = 240;
-  for (const [option, value] of options) {
-    bytes.set([option, value.length], at);
-    bytes.set(value, at + 2);
-    at += 2 + value.length;
-  }
-  bytes[at] = DhcpOption.end;
-  return bytes;
-}
-
-function send(guest: TestGuest, options: Options, address = "0.0.0.0"): Answer[] {
-  const bytes = message(guest, options, address);
-  guest.ip = address;
-  const to = address === "0.0.0.0" ? BROADCAST : "192.168.122.1";
-  guest.send(guest.ipv4(17, to, guest.udp(68, 67, to, bytes)));
-  return guest.packets().map(readAnswer);
-}
-
-function readAnswer({ payload, destination }: Heard): Answer {
-  const bytes = payload.subarray(8);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  assert(bytes.length >= 300);
-  assertEquals([view.getUint32(0), view.getUint32(4)], [0x0201_0600, 0xfeed_beef]);
-  assertEquals(view.getUint32(236), 0x6382_5363);
-  const options = new Map<number, Uint8Array>();
-  let at = 240;
-  while (bytes[at] !== DhcpOption.end) {
-    options.set(bytes[at]!, bytes.slice(at + 2, at + 2 + bytes[at + 1]!));
-    at += 2 + bytes[at + 1]!;
-  }
-  return {
-    type: options.get(type)![0]!,
-    address: [...bytes.subarray(16, 20)].join("."),
-    options,
-    to: formatAddress(destination),
-    nextServer: view.getUint32(20),
-    file: String.fromCharCode(...bytes.subarray(108, 236)).replace(/\0.*$/s, ""),
-  };
-}
-
-/** Discover and request. */
-function join(guest: TestGuest, more: Options = []): Answer {
-  const [offer] = send(guest, [[type, [DhcpType.discover]], ...more]);
-  assertEquals(offer?.type, DhcpType.offer);
-  const [ack] = send(guest, [
-    [type, [DhcpType.request]],
-    [requestedAddress, ip(offer!.address)],
-    [serverId, offer!.options.get(serverId)!],
-    ...more,
-  ]);
-  assertEquals(ack?.type, DhcpType.ack);
-  assertEquals(ack!.address, offer!.address);
-  return ack!;
-}
-
-function renew(guest: TestGuest, address: string): number | undefined {
-  return send(guest, [[type, [DhcpType.request]]], address)[0]?.type;
-}
-
-function reboot(guest: TestGuest, address: string): number | undefined {
-  return send(guest, [[type, [DhcpType.request]], [requestedAddress, ip(address)]])[0]?.type;
-}
 
 Deno.test("a client is told everything that it asks for", () => {
   const { client, net } = world({ search: ["example.org"], mtu: 9000 });

@@ -22,6 +22,11 @@ export interface VirbrPortOptions {
    * own. More for a port that leads to another network.
    */
   readonly maxStations?: number;
+  /**
+   * Leases that DHCP gives to stations behind the port at a time, 1 to 65,536; `maxStations` unless given. Those that belong to
+   * a MAC address by the options do not count. Who is gone makes room. Ports of one name have one share.
+   */
+  readonly maxLeases?: number;
   /** An isolated port reaches the gateway, and ports that are not isolated; no unless given. */
   readonly isolated?: boolean;
   /** Frames a second that go to several ports; 10,000 unless given, half of that at once. */
@@ -37,12 +42,15 @@ export interface VirbrPortOptions {
   readonly tap?: FrameTap;
 }
 
-/** How much may pass a port, bytes a second; Infinity for no limit. */
-export interface PortRates {
-  /** What the device behind it sends. */
-  readonly send: number;
-  /** What it receives. */
-  readonly receive: number;
+/** What a port may have, checked. */
+export interface PortLimits {
+  readonly maxStations: number;
+  readonly maxLeases: number;
+  readonly maxMtu: number;
+  /** Bytes a second that the device behind it sends; Infinity for no limit. */
+  readonly sendRate: number;
+  /** The same of what it receives. */
+  readonly receiveRate: number;
   /** Milliseconds. */
   readonly clock: () => number;
 }
@@ -119,6 +127,7 @@ export class GuestPort implements VirbrPort {
   readonly maxMtu: number;
   readonly lock: MacAddress | null;
   readonly maxStations: number;
+  readonly maxLeases: number;
   /** Stations behind it. */
   stations = 0;
   /** The one that was heard last. */
@@ -144,19 +153,18 @@ export class GuestPort implements VirbrPort {
     owner: PortOwner,
     inner: SwitchPort,
     options: VirbrPortOptions,
-    maxStations: number,
-    mtu: number,
-    rates: PortRates,
+    limits: PortLimits,
   ) {
     this.#owner = owner;
-    this.#clock = rates.clock;
-    this.#sent = bucketOf(rates.send);
-    this.#received = bucketOf(rates.receive);
+    this.#clock = limits.clock;
+    this.#sent = bucketOf(limits.sendRate);
+    this.#received = bucketOf(limits.receiveRate);
     this.inner = inner;
     this.name = inner.name;
-    this.maxMtu = mtu;
+    this.maxMtu = limits.maxMtu;
     this.lock = options.mac === undefined ? null : parseStationMac(options.mac);
-    this.maxStations = maxStations;
+    this.maxStations = limits.maxStations;
+    this.maxLeases = limits.maxLeases;
     this.tap = options.tap ?? null;
     const peerOffloads = (): number => this.#peer?.offloads ?? Offload.all;
     inner.connect({
