@@ -17,13 +17,7 @@ export function report(net: Virbr): Record<string, unknown> {
   return {
     subnet: net.subnet,
     gateway: net.gateway,
-    guests: net.guests.map((guest) => ({
-      name: guest.name,
-      mac: guest.mac,
-      port: guest.port,
-      addresses: guest.addresses,
-      flows: net.flows(guest),
-    })),
+    guests: net.guests,
     leases: net.leases,
     forwards: net.forwards.map(({ protocol, address, port, guest, guestPort }) => ({
       ...{ protocol, address, port, guest, guestPort },

@@ -41,7 +41,7 @@ export class Picture {
         guest.mac,
         guest.addresses[0] ?? "no address",
         left,
-        `${net.flows(guest)} flows`,
+        `${guest.flows} flows`,
         `${bits(sent)} sent`,
         `${bits(received)} received`,
       ];

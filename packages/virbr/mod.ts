@@ -12,6 +12,7 @@ export type { DnsStats } from "./dns/server.ts";
 export type { FlowCounters, FlowHook, FlowInfo } from "./flow/flow.ts";
 export type { Forward, ForwardOptions } from "./flow/forward.ts";
 export type { LimitOptions } from "./flow/limits.ts";
+export type { GuestInfo } from "./guest_info.ts";
 export type { GatewayStats } from "./ip/gateway.ts";
 export type { InputDrops } from "./ip/input.ts";
 export * from "./ip/packet.ts";

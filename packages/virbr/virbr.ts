@@ -22,7 +22,8 @@ import {
 import { Gateway, type GatewayStats } from "./ip/gateway.ts";
 import { Neighbours } from "./ip/ndp.ts";
 import { stationOf } from "./ip/output.ts";
-import type { AddressWords, Guest, IpLayer } from "./ip/packet.ts";
+import { type GuestInfo, guestInfo } from "./guest_info.ts";
+import type { AddressWords, IpLayer } from "./ip/packet.ts";
 import { Router, type RouterStats } from "./ip/router.ts";
 import { UdpSender } from "./ip/udp.ts";
 import { gatewayOf, settle, type VirbrOptions, type VirbrSettings } from "./options.ts";
@@ -35,7 +36,7 @@ import { GuestPort, type PortLimits, type VirbrPort, type VirbrPortOptions } fro
 import type { Station } from "./wire/station.ts";
 import { Stations } from "./wire/stations.ts";
 
-/** What a network counted. */
+/** What a network had counted at a moment: plain data. */
 export interface VirbrStats {
   /** The gateway's IP layer. */
   readonly gateway: GatewayStats;
@@ -214,9 +215,9 @@ export class Virbr {
     return [...this.#ports];
   }
 
-  /** The stations that were heard. */
-  get guests(): readonly Guest[] {
-    return [...this.#stations];
+  /** The stations that were heard, as they are now. */
+  get guests(): readonly GuestInfo[] {
+    return Array.from(this.#stations, (one) => guestInfo(one, this.#nat.flows(one)));
   }
 
   /** The leases that count now. */
@@ -226,13 +227,14 @@ export class Virbr {
 
   /** What was counted until now. */
   get stats(): VirbrStats {
+    const { router } = this.#gateway;
     return {
       gateway: this.#gateway.stats,
-      dhcp: this.#dhcp.stats,
-      dns: this.#dns.stats,
+      dhcp: structuredClone(this.#dhcp.stats),
+      dns: { ...this.#dns.stats },
       flows: this.#nat.counters,
       tcp: this.#nat.tcpCounters,
-      router: this.#gateway.router?.stats ?? null,
+      router: router === null ? null : { ...router.stats },
     };
   }
 
@@ -253,11 +255,6 @@ export class Virbr {
    */
   get ready(): Promise<void> {
     return this.#loading;
-  }
-
-  /** Flows that a guest has. */
-  flows(guest: Guest): number {
-    return this.#nat.flows(guest);
   }
 
   /**

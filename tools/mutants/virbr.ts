@@ -218,7 +218,26 @@ export const VIRBR: readonly MutatedFile[] = [
       {
         name: "virbr-dns-unbounded",
         about: "a guest asks for as much as it likes",
-        edits: [["if (own >= this.#options.perGuest || ", "if ("]],
+        edits: [["if (this.#pending.of(port) >= this.#options.perGuest || ", "if ("]],
+      },
+    ],
+  },
+  {
+    file: "packages/virbr/flow/limits.ts",
+    mutants: [
+      {
+        name: "virbr-flows-by-mac",
+        about: "a guest that changes its MAC address gets ever more flows",
+        edits: [[
+          "let share = this.#shares.get(guest.port);",
+          "let share = this.#shares.get(guest.mac);",
+        ], [
+          "this.#shares.set(guest.port, share",
+          "this.#shares.set(guest.mac, share",
+        ], [
+          "this.#shares.get(guest.port)!.flows--;",
+          "this.#shares.get(guest.mac)!.flows--;",
+        ]],
       },
     ],
   },

@@ -2,6 +2,7 @@ import type { Guest } from "../ip/packet.ts";
 import { isRebinding, type RebindingRule } from "./rebinding.ts";
 import type { DnsStats } from "./server.ts";
 import type { OutsidePeer } from "../outside/outside.ts";
+import { Tally } from "../tally.ts";
 import type { DnsUpstream } from "./upstream.ts";
 import { DnsFlag, walk, type Walked } from "./walk.ts";
 
@@ -46,7 +47,7 @@ export class Forwarder {
   };
   readonly #options: ForwarderOptions;
   /** By port: a guest with several MAC addresses has no more than one with one. */
-  readonly #pending: Map<string, number> = new Map();
+  readonly #pending: Tally = new Tally();
   #count = 0;
   #known: readonly OutsidePeer[] | null = null;
   #knownSince = -Infinity;
@@ -75,12 +76,12 @@ export class Forwarder {
     via: "udp" | "tcp",
     name: string,
   ): Promise<Uint8Array | number> {
-    const own = this.#pending.get(guest.port) ?? 0;
-    if (own >= this.#options.perGuest || this.#count >= this.#options.total) {
+    const { port } = guest;
+    if (this.#pending.of(port) >= this.#options.perGuest || this.#count >= this.#options.total) {
       this.stats.refused++;
       return SERVER_FAILURE;
     }
-    this.#pending.set(guest.port, own + 1);
+    this.#pending.enter(port);
     this.#count++;
     this.stats.forwarded++;
     try {
@@ -98,9 +99,7 @@ export class Forwarder {
       return answer;
     } finally {
       this.#count--;
-      const left = this.#pending.get(guest.port)! - 1;
-      if (left === 0) this.#pending.delete(guest.port);
-      else this.#pending.set(guest.port, left);
+      this.#pending.leave(port);
     }
   }
 

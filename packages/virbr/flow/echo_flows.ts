@@ -1,6 +1,7 @@
 import { formatAddress } from "../ip/address.ts";
 import { type AddressWords, type IpOutput, type IpPacket, IpProtocol } from "../ip/packet.ts";
 import { type Outside, OutsideError } from "../outside/outside.ts";
+import { Tally } from "../tally.ts";
 import { type FlowCounts, ICMP_KINDS } from "./flow.ts";
 
 /** Types of echo requests and replies: of ICMP and ICMPv6. */
@@ -11,14 +12,16 @@ const REPLY6 = 129;
 const HEADER_SIZE = 8;
 /** Milliseconds. */
 const TIMEOUT = 10_000;
-/** Requests that wait for their answers. */
+/** Requests that wait for their answers: all, and those of one port. */
 const MAX_WAITING = 256;
+const MAX_WAITING_OF_PORT = 64;
 
 /** Echo requests of guests to the outside. */
 export class EchoFlows {
   readonly #output: IpOutput;
   readonly #outside: Outside;
   readonly #counts: FlowCounts;
+  readonly #asking: Tally = new Tally();
   #waiting = 0;
 
   /** Makes one that sends answers by `output`. */
@@ -41,7 +44,8 @@ export class EchoFlows {
 
   /** Asks the outside, and gives the guest the answer if there is one. @param end Called when that is done. */
   send(packet: IpPacket, target: AddressWords, end: () => void): void {
-    if (this.#waiting >= MAX_WAITING) {
+    const { port } = packet.guest;
+    if (this.#waiting >= MAX_WAITING || this.#asking.of(port) >= MAX_WAITING_OF_PORT) {
       this.#counts.datagramsDropped++;
       end();
       return;
@@ -57,6 +61,7 @@ export class EchoFlows {
     );
     path.dontFragment = false;
     this.#waiting++;
+    this.#asking.enter(port);
     this.#counts.datagramsOut++;
     this.#outside.echo!(formatAddress(target), message.subarray(HEADER_SIZE), TIMEOUT)
       .then((time) => {
@@ -73,6 +78,7 @@ export class EchoFlows {
       })
       .finally(() => {
         this.#waiting--;
+        this.#asking.leave(port);
         end();
       });
   }

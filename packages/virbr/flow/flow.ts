@@ -1,14 +1,15 @@
+import type { GuestInfo } from "../guest_info.ts";
 import type { Guest, IcmpErrorKind } from "../ip/packet.ts";
 import type { OutsideProblem } from "../outside/outside.ts";
 
-/** A flow as those see it who look on, or have a say. */
+/** A flow as those see it who look on, or have a say: plain data. */
 export interface FlowInfo {
   /** Its protocol. */
   readonly protocol: "tcp" | "udp" | "icmp";
   /** From a guest to the outside, or by a forward to a guest. */
   readonly direction: "out" | "in";
   /** The guest. */
-  readonly guest: Guest;
+  readonly guest: GuestInfo;
   /** The guest's address and port. */
   readonly guestAddress: string;
   readonly guestPort: number;
@@ -16,6 +17,9 @@ export interface FlowInfo {
   readonly address: string;
   readonly port: number;
 }
+
+/** A flow that is wanted. */
+export type FlowRequest = Omit<FlowInfo, "guest"> & { readonly guest: Guest };
 
 /** Sees each new flow; false refuses it. */
 export type FlowHook = (flow: FlowInfo) => boolean;

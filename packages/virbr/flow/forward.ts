@@ -10,7 +10,7 @@ import {
 import type { Outside, OutsidePeer, OutsideSocket, OutsideStream } from "../outside/outside.ts";
 import type { TcpEngine } from "../tcp/engine.ts";
 import { Timer, type Timers } from "../tcp/timers.ts";
-import type { FlowCounts, FlowInfo } from "./flow.ts";
+import type { FlowCounts, FlowRequest } from "./flow.ts";
 import { TcpFlow } from "./tcp_flow.ts";
 import { sendDatagram } from "./udp_flows.ts";
 
@@ -70,7 +70,7 @@ export interface ForwardHost {
   readonly ports: Set<number>;
   /** Connections that are joined to the outside. */
   readonly joined: Set<TcpFlow>;
-  admit(flow: FlowInfo): boolean;
+  admit(flow: FlowRequest): boolean;
   leave(guest: Guest): void;
   closed(forward: Forward): void;
 }
@@ -179,7 +179,7 @@ class TcpForward implements Forward {
       return;
     }
     const { guest, address } = found;
-    const flow: FlowInfo = {
+    const flow: FlowRequest = {
       protocol: "tcp",
       direction: "in",
       guest,

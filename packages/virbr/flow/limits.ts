@@ -1,7 +1,7 @@
 import { TokenBucket } from "@virtio/net/wire";
 import type { Guest } from "../ip/packet.ts";
 
-/** What one guest may have. */
+/** What the guests behind one port may have together: a guest may call itself by several MAC addresses. */
 export interface LimitOptions {
   /**
    * Flows at once: TCP connections, and UDP ports in use; 1,024 unless given. A connection takes two buffers: who allows more
@@ -16,6 +16,8 @@ export interface LimitOptions {
 
 class Share {
   flows = 0;
+  /** When a flow began last. */
+  last = 0;
   readonly bucket: TokenBucket;
 
   constructor(rate: number, burst: number) {
@@ -23,9 +25,12 @@ class Share {
   }
 }
 
-/** Counts the flows of each guest, and says when there are too many, or too many new ones. */
+/** Counts the flows of each port, and says when there are too many, or too many new ones. */
 export class Limits {
-  readonly #shares: WeakMap<Guest, Share> = new WeakMap();
+  /** By name of the port. */
+  readonly #shares: Map<string, Share> = new Map();
+  /** For those who look on. */
+  readonly #flows: WeakMap<Guest, number> = new WeakMap();
   readonly #maxFlows: number;
   readonly #rate: number;
   readonly #burst: number;
@@ -42,24 +47,41 @@ export class Limits {
     new TokenBucket(this.#rate, this.#burst);
   }
 
+  /** Ports that something is remembered of. */
+  get ports(): number {
+    return this.#shares.size;
+  }
+
   /** Takes a place for a flow. @returns Whether there was one; then `leave` gives it back. */
   enter(guest: Guest, now: number): boolean {
-    let share = this.#shares.get(guest);
+    let share = this.#shares.get(guest.port);
     if (share === undefined) {
-      this.#shares.set(guest, share = new Share(this.#rate, this.#burst));
+      this.#sweep(now);
+      this.#shares.set(guest.port, share = new Share(this.#rate, this.#burst));
     }
     if (share.flows >= this.#maxFlows || !share.bucket.take(now)) return false;
     share.flows++;
+    share.last = now;
+    this.#flows.set(guest, this.flows(guest) + 1);
     return true;
   }
 
   /** Gives a place back. */
   leave(guest: Guest): void {
-    this.#shares.get(guest)!.flows--;
+    this.#shares.get(guest.port)!.flows--;
+    this.#flows.set(guest, this.flows(guest) - 1);
   }
 
   /** Flows that a guest has. */
   flows(guest: Guest): number {
-    return this.#shares.get(guest)?.flows ?? 0;
+    return this.#flows.get(guest) ?? 0;
+  }
+
+  /** Forgets ports that have nothing, and whose buckets are full again. */
+  #sweep(now: number): void {
+    const full = 1000 * this.#burst / this.#rate;
+    for (const [port, share] of this.#shares) {
+      if (share.flows === 0 && now - share.last >= full) this.#shares.delete(port);
+    }
   }
 }

@@ -1,3 +1,4 @@
+import { guestInfo } from "../guest_info.ts";
 import { formatAddress, parseAddress, sameAddress, type Subnet } from "../ip/address.ts";
 import {
   type AddressWords,
@@ -14,7 +15,13 @@ import { TcpStream } from "../tcp/stream.ts";
 import { Timer, Timers } from "../tcp/timers.ts";
 import { systemTiming } from "../tcp/timing.ts";
 import { EchoFlows } from "./echo_flows.ts";
-import { type FlowCounters, FlowCounts, type FlowHook, type FlowInfo, ICMP_KINDS } from "./flow.ts";
+import {
+  type FlowCounters,
+  FlowCounts,
+  type FlowHook,
+  type FlowRequest,
+  ICMP_KINDS,
+} from "./flow.ts";
 import { type Forward, type ForwardOptions, openForward } from "./forward.ts";
 import { type LimitOptions, Limits } from "./limits.ts";
 import { Policy } from "./policy.ts";
@@ -205,15 +212,17 @@ export class Nat {
     return mode === "nat" && this.#policy.allows(destination, packet.version) ? destination : null;
   }
 
-  #admit(flow: FlowInfo): boolean {
+  #admit(flow: FlowRequest): boolean {
     const counts = this.#counts;
-    if (!this.#limits.enter(flow.guest, this.#timers.now())) {
+    const { guest } = flow;
+    if (!this.#limits.enter(guest, this.#timers.now())) {
       counts.limited++;
       return false;
     }
-    if (this.#options.onFlow?.(flow) === false) {
+    const { onFlow } = this.#options;
+    if (onFlow?.({ ...flow, guest: guestInfo(guest, this.flows(guest)) }) === false) {
       counts.unwanted++;
-      this.#limits.leave(flow.guest);
+      this.#limits.leave(guest);
       return false;
     }
     counts.total++;
@@ -222,7 +231,7 @@ export class Nat {
 
   #connect(connection: Connection, packet: IpPacket): void {
     const { localPort, guestPort, path } = connection;
-    const flow: FlowInfo = {
+    const flow: FlowRequest = {
       protocol: "tcp",
       direction: "out",
       guest: packet.guest,

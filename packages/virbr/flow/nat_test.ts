@@ -226,7 +226,13 @@ Deno.test("a hook sees each new flow and may refuse it, and a guest has only so 
     address: "198.51.100.7",
     port: 25,
   });
-  assertEquals(guest, world.guest);
+  assertEquals(guest, {
+    mac: "52:54:00:00:00:05",
+    name: "52:54:00:00:00:05",
+    port: "port",
+    addresses: [],
+    flows: 1,
+  });
   const ends = [80, 81, 82, 83].map((port) => world.connect(OUTSIDE, port));
   await world.pass(20);
   assertEquals(ends.map(({ isOpen }) => isOpen), [true, true, true, false]);

@@ -234,8 +234,8 @@ Deno.test("a datagram in fragments has its sum, whatever the guest takes", () =>
   const { net, guest } = world({}, "192.168.122.9", ALL_OFFLOADS);
   guest.send(guest.arp(1, guest.ip, GATEWAY));
   const { output } = net.ip;
-  const [own] = net.guests;
   const to = parseAddress(guest.ip)!;
+  const own = output.find(to);
   const path = output.path(own!, output.addresses[0]!, to, IpProtocol.udp);
   assert(output.begin(path));
   output.buffer.fill(9, output.start, output.start + 4008);
