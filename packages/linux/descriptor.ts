@@ -75,13 +75,35 @@ export function setNonblocking(descriptor: number): void {
 
 /** What a descriptor is of: an event file, a pipe, a socket, or another thing. */
 export function descriptorKind(descriptor: number): "event" | "pipe" | "socket" | "other" {
-  let target: string;
-  try {
-    target = Deno.readLinkSync(`/proc/self/fd/${descriptor}`);
-  } catch {
-    return "other";
-  }
-  if (target === "anon_inode:[eventfd]") return "event";
+  const target = linkOf(descriptor);
+  if (target === EVENT_FILE) return "event";
   if (target.startsWith("pipe:")) return "pipe";
   return target.startsWith("socket:") ? "socket" : "other";
+}
+
+/**
+ * A text that is the same for descriptors of the same event file, pipe or socket of the system, and no others; null if the
+ * system does not tell.
+ */
+export function descriptorTarget(descriptor: number): string | null {
+  const target = linkOf(descriptor);
+  if (target === "") return null;
+  // All event files share one inode, but have numbers (as of Linux 5.2).
+  if (target !== EVENT_FILE) return target;
+  try {
+    const facts = Deno.readTextFileSync(`/proc/self/fdinfo/${descriptor}`);
+    return /^eventfd-id:\s*(\d+)$/m.exec(facts)?.[0] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+const EVENT_FILE = "anon_inode:[eventfd]";
+
+function linkOf(descriptor: number): string {
+  try {
+    return Deno.readLinkSync(`/proc/self/fd/${descriptor}`);
+  } catch {
+    return "";
+  }
 }

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   closeDescriptor,
+  descriptorTarget,
   duplicateDescriptor,
   EventFd,
   isDescriptor,
@@ -38,6 +39,19 @@ Deno.test("an event file wakes who polls it, in this thread and from another", a
   event.close();
   assert(!isDescriptor(event.descriptor));
   assert(!event.signal());
+});
+
+Deno.test("descriptors of one event file are told from those of another", () => {
+  const one = EventFd.create();
+  const other = EventFd.create();
+  const again = duplicateDescriptor(one.descriptor);
+  assert(descriptorTarget(one.descriptor) !== null);
+  assertEquals(descriptorTarget(again), descriptorTarget(one.descriptor));
+  assert(descriptorTarget(other.descriptor) !== descriptorTarget(one.descriptor));
+  closeDescriptor(again);
+  one.close();
+  other.close();
+  assertEquals(descriptorTarget(one.descriptor), null);
 });
 
 Deno.test("a poll set grows, and takes other descriptors into a place", () => {

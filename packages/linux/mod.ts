@@ -12,6 +12,7 @@ export { addressOf, check, errno, fixedBytes, loadLibc } from "./libc.ts";
 export {
   closeDescriptor,
   descriptorKind,
+  descriptorTarget,
   duplicateDescriptor,
   isDescriptor,
   openDescriptor,
@@ -32,6 +33,7 @@ export { UnixListener } from "./unix_listener.ts";
 export { type ReceiveResult, UnixSocket } from "./unix_socket.ts";
 export { PollEvent, PollSet } from "./poll_set.ts";
 export { pinThread, threadProcessors } from "./affinity.ts";
+export { threadExists, threadId } from "./thread.ts";
 export {
   AllocateMode,
   allocateRange,
