@@ -48,16 +48,24 @@ export function parseNbdUri(uri: string): NbdTarget {
     if (path === null) {
       throw new NbdError("address", `${uri} needs the socket: nbd+unix:///export?socket=/path`);
     }
-    return { address: { path }, export: decodeURIComponent(name ?? ""), tls };
+    return { address: { path }, export: decoded(name ?? "", uri), tls };
   }
   return {
     address: {
       hostname: url!.hostname.replace(/^\[|\]$/g, ""),
       port: url!.port === "" ? NBD_PORT : Number(url!.port),
     },
-    export: decodeURIComponent(url!.pathname.slice(1)),
+    export: decoded(url!.pathname.slice(1), uri),
     tls,
   };
+}
+
+function decoded(name: string, uri: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch (cause) {
+    throw new NbdError("address", `The export in ${uri} is badly escaped`, { cause });
+  }
 }
 
 /** The address for people. */
@@ -66,12 +74,17 @@ export function nameOf(address: NbdAddress): string {
   return `${address.hostname ?? "127.0.0.1"} port ${address.port ?? NBD_PORT}`;
 }
 
-/** Connects. @throws {NbdError} */
-export async function dial(address: NbdAddress): Promise<Deno.Conn> {
+/**
+ * Connects.
+ *
+ * @param signal Gives up. A Unix socket never keeps one waiting.
+ * @throws {NbdError}
+ */
+export async function dial(address: NbdAddress, signal: AbortSignal): Promise<Deno.Conn> {
   try {
     if ("path" in address) return await Deno.connect({ transport: "unix", path: address.path });
     const { hostname = "127.0.0.1", port = NBD_PORT } = address;
-    const connection = await Deno.connect({ hostname, port });
+    const connection = await Deno.connect({ hostname, port, signal });
     connection.setNoDelay(true);
     return connection;
   } catch (cause) {
@@ -80,7 +93,7 @@ export async function dial(address: NbdAddress): Promise<Deno.Conn> {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new NbdError(
       denied ? "permission" : "refused",
-      `Connecting to ${nameOf(address)} failed: ${why}`,
+      `Connecting failed: ${why}`,
       { cause },
     );
   }

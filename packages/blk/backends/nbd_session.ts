@@ -54,11 +54,13 @@ export async function openSession(
   options: NbdBackendOptions,
 ): Promise<OpenSession> {
   const timeout = timeoutOf(options);
-  let connection: Deno.Conn = await dial(address);
+  const dialing = new AbortController();
+  let connection: Deno.Conn | null = null;
   let expired = false;
   const timer = setTimeout(() => {
     expired = true;
-    connection.close();
+    if (connection === null) dialing.abort();
+    else connection.close();
   }, timeout);
   const session: { onError: (error: unknown) => void } = { onError: () => {} };
   const { tls = false } = options;
@@ -76,6 +78,9 @@ export async function openSession(
     return encrypted;
   };
   try {
+    connection = await dial(address, dialing.signal);
+    // It may have come just as it was given up.
+    if (expired) connection.close();
     const made = await shakeHands(connection, {
       name: options.export ?? "",
       startTls: tls === false ? null : startTls,
@@ -86,7 +91,7 @@ export async function openSession(
   } catch (error) {
     if (!expired) {
       try {
-        connection.close();
+        connection?.close();
       } catch {
         // It broke, or TLS took it.
       }

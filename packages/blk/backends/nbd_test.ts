@@ -47,6 +47,27 @@ async function problemOf(
   }
 }
 
+Deno.test("nbd: a server that lets nobody in costs no more than the timeout", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0, tcpBacklog: 1 });
+  const { port } = listener.addr as Deno.NetAddr;
+  const waiting: Deno.Conn[] = [];
+  const full = new AbortController();
+  try {
+    // Nobody accepts: from some connection on the system lets the next ones wait.
+    for (let open = true; open;) {
+      const timer = setTimeout(() => full.abort(), 500);
+      await Deno.connect({ port, signal: full.signal })
+        .then((connection) => waiting.push(connection), () => open = false);
+      clearTimeout(timer);
+    }
+    const options = { timeout: 200, reconnect: false } as const;
+    const error = await assertRejects(() => NbdBackend.connect({ port }, options), NbdError);
+    assertEquals(error.problem, "timeout");
+  } finally {
+    for (const connection of waiting) connection.close();
+  }
+});
+
 Deno.test("nbd: servers that greet wrongly are told apart, and cost nothing", async () => {
   const end = async (peer: NbdPeer): Promise<void> => void await peer.request();
   const cases: [NbdProblem, (peer: NbdPeer) => Promise<void>][] = [
@@ -346,7 +367,7 @@ Deno.test("nbd: addresses", async () => {
     export: "",
     tls: false,
   });
-  for (const wrong of ["http://x", "nbd", "nbd+unix:///x", "nbd://"]) {
+  for (const wrong of ["http://x", "nbd", "nbd+unix:///x", "nbd://", "nbd://x/%zz"]) {
     let problem = "";
     try {
       parseNbdUri(wrong);
