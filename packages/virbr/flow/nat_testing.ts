@@ -38,6 +38,7 @@ export class TestStream implements OutsideStream {
   #incoming: Uint8Array[] = [];
   #ends = false;
   #failure: Error | null = null;
+  #refusal: Error | null = null;
   #wake: (() => void) | null = null;
   #release: (() => void) | null = null;
 
@@ -67,6 +68,7 @@ export class TestStream implements OutsideStream {
       await new Promise<void>((resolve) => this.#release = resolve);
     }
     if (this.closed || this.#failure !== null) throw new Error("broken");
+    if (this.#refusal !== null) throw this.#refusal;
     for (const byte of bytes) this.got.push(byte);
     await Promise.resolve();
     return bytes.length;
@@ -94,6 +96,12 @@ export class TestStream implements OutsideStream {
   fail(): void {
     this.#failure = new Error("reset");
     this.#wake?.();
+    this.unstick();
+  }
+
+  /** Writes fail with a code; what was said can still be read. */
+  refuse(code: string): void {
+    this.#refusal = Object.assign(new Error("refused"), { code });
   }
 
   unstick(): void {

@@ -19,8 +19,10 @@ export class TcpFlow implements ConnectionHandler {
   #said = false;
   /** The outside has said all. */
   #heard = false;
-  /** Nothing can be written to the outside. */
+  /** Nothing can be written to the outside: it was reset, or gave up reading. The guest is reset when it has what was said. */
   #doomed = false;
+  /** It was reset, so its end is none: it might have said more. */
+  #cut = false;
   #reason: CloseReason | null = null;
   #closed = false;
   #told = false;
@@ -78,12 +80,12 @@ export class TcpFlow implements ConnectionHandler {
         if (this.#closed) break;
         connection.consume(count);
       }
-    } catch {
+    } catch (error) {
       // Nobody listens any more, but what was said before shall reach the guest.
       this.#doomed = true;
+      this.#cut = (error as { code?: unknown } | null)?.code !== "EPIPE";
     }
-    if (this.#doomed) this.#discard();
-    else if (connection.ended && !this.#closed) {
+    if (!this.#doomed && connection.ended && !this.#closed) {
       this.#said = true;
       try {
         await this.#stream.closeWrite();
@@ -92,14 +94,16 @@ export class TcpFlow implements ConnectionHandler {
       }
     }
     this.#writing = false;
+    if (this.#doomed) this.#discard();
     this.#settle();
   }
 
   /** Drops what the guest says; ends the connection once the guest has what the outside said. */
   #discard(): void {
     const connection = this.#connection;
-    connection.consume(connection.received().length);
-    if (this.#closed || connection.unacknowledged > 0) return;
+    // What is being written belongs to the stream.
+    if (!this.#writing) connection.consume(connection.received().length);
+    if (connection.unacknowledged > 0) return;
     if (this.#heard || !this.#reading) this.#fail();
   }
 
@@ -113,19 +117,21 @@ export class TcpFlow implements ConnectionHandler {
         if (connection.over) break;
         if (count === null) {
           this.#heard = true;
-          connection.end();
+          if (!this.#cut) connection.end();
           break;
         }
         connection.commit(count);
       }
     } catch {
-      this.#fail();
+      this.#doomed = this.#cut = true;
+      this.#closeStream();
     }
     this.#reading = false;
+    if (this.#cut) this.#discard();
     this.#settle();
   }
 
-  /** The outside is gone: so is the connection, for the guest too. */
+  /** Ends the connection, for the guest too. */
   #fail(): void {
     this.#said = this.#heard = true;
     this.#connection.abort();

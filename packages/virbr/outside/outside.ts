@@ -39,9 +39,20 @@ export class OutsideError extends Error {
  * stream until its promise is settled, also after `close`.
  */
 export interface OutsideStream {
-  /** Reads at least one byte. @returns How many; null at the end. */
+  /**
+   * Reads at least one byte.
+   *
+   * @returns How many; null at the end.
+   * @throws {Error} If the other side reset the connection: after what it had said before.
+   */
   read(into: Uint8Array): Promise<number | null>;
-  /** Writes at least one byte. @returns How many. */
+  /**
+   * Writes at least one byte.
+   *
+   * @returns How many.
+   * @throws {Error} If nobody takes it any more; its `code` is "EPIPE" if the other side had ended in order before, so that
+   *   what it said is whole.
+   */
   write(bytes: Uint8Array): Promise<number>;
   /** Nothing more will be written: the other side sees the end. */
   closeWrite(): Promise<void>;
