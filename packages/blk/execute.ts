@@ -1,17 +1,12 @@
 /**
- * Requests of 5.2.6: what one asks for, whether it may, and doing it. A synchronous back end is done with guest memory when
- * `execute` returns; for an asynchronous one a `LaterRequest` goes on.
+ * Requests of 5.2.6: what one asks for, whether it may, and who does it: a `SynchronousPath` before `execute` returns, a
+ * `DirectPath` with an engine, or a `LaterRequest` with an asynchronous back end.
  *
  * Hot path: nothing is allocated for a request to a synchronous back end.
  */
 import type { ConfigSpace } from "@virtio/device";
 import type { Chain } from "@virtio/vring";
-import {
-  type BackendResult,
-  type BlkBackend,
-  type BlkLifetime,
-  notSynchronous,
-} from "./backend.ts";
+import type { BlkBackend, BlkLifetime } from "./backend.ts";
 import { BouncePool, PIECE_SIZE } from "./bounce.ts";
 import {
   BlkConfigOffset,
@@ -30,7 +25,6 @@ import {
 import * as constants from "./constants.ts";
 import { type DirectHost, DirectPath } from "./direct.ts";
 import type { ExecutorHost } from "./executor_host.ts";
-import { Gather } from "./gather.ts";
 import { type LaterHost, LaterRequest } from "./later_request.ts";
 import { writeLifetime } from "./lifetime.ts";
 import { Durability, Negotiated } from "./negotiated.ts";
@@ -38,6 +32,7 @@ import type { BlkSettings } from "./options.ts";
 import { PENDING } from "./pending.ts";
 import { RangeList } from "./ranges.ts";
 import { BlkStats } from "./stats.ts";
+import { type SynchronousHost, SynchronousPath } from "./synchronous.ts";
 
 // To the compiler names of this module are constants; imported names are looked up at every use. These are used for each
 // request.
@@ -45,7 +40,7 @@ const { REQUEST_HEADER_SIZE, SECTOR_SIZE, VIRTIO_BLK_S_OK, VIRTIO_BLK_T_IN, VIRT
   constants;
 
 /** Executes the requests of one device. */
-export class RequestExecutor implements LaterHost, DirectHost {
+export class RequestExecutor implements LaterHost, DirectHost, SynchronousHost {
   /** Where the sectors are. */
   readonly backend: BlkBackend;
   /** Buffers for an asynchronous back end. */
@@ -60,10 +55,11 @@ export class RequestExecutor implements LaterHost, DirectHost {
   readonly #config: ConfigSpace;
   readonly #host: ExecutorHost;
   readonly #onError: ((error: unknown) => void) | null;
-  readonly #asynchronous: boolean;
-  readonly #gather: Gather | null;
+  /** The way of requests to a synchronous back end; null if it is asynchronous. */
+  readonly #synchronous: SynchronousPath | null;
   /** The way of requests that an engine does; null if the back end has none. */
   readonly direct: DirectPath | null;
+  /** Those of the request that is being executed, unless they have to be kept. */
   readonly #ranges: RangeList;
   readonly #idle: LaterRequest[] = [];
 
@@ -81,8 +77,7 @@ export class RequestExecutor implements LaterHost, DirectHost {
     this.#config = config;
     this.#host = host;
     this.#onError = onError;
-    this.#asynchronous = backend.asynchronous;
-    this.#gather = backend.gather === true ? new Gather(backend) : null;
+    this.#synchronous = backend.asynchronous ? null : new SynchronousPath(backend, this);
     const { engine } = backend;
     this.direct = engine === undefined || engine === null ? null : new DirectPath(engine, this);
     this.#ranges = new RangeList(settings.maxSegments);
@@ -110,8 +105,8 @@ export class RequestExecutor implements LaterHost, DirectHost {
         if (this.direct !== null) {
           return this.direct.start(chain, queue, type, sector * SECTOR_SIZE, length);
         }
-        if (this.#asynchronous) return this.#later(chain, queue, type, sector, length);
-        return this.#read(chain, sector * SECTOR_SIZE, length);
+        if (this.#synchronous === null) return this.#later(chain, queue, type, sector, length);
+        return this.#synchronous.read(chain, sector * SECTOR_SIZE, length);
       }
       case VIRTIO_BLK_T_OUT: {
         const length = reader.remaining;
@@ -119,21 +114,21 @@ export class RequestExecutor implements LaterHost, DirectHost {
         if (this.direct !== null) {
           return this.direct.start(chain, queue, type, sector * SECTOR_SIZE, length);
         }
-        if (this.#asynchronous) return this.#later(chain, queue, type, sector, length);
-        return this.#write(chain, sector * SECTOR_SIZE, length);
+        if (this.#synchronous === null) return this.#later(chain, queue, type, sector, length);
+        return this.#synchronous.write(chain, sector * SECTOR_SIZE, length);
       }
       case VIRTIO_BLK_T_FLUSH:
         if (!this.negotiated.flush) return VIRTIO_BLK_S_UNSUPP;
         if (this.direct !== null) return this.direct.start(chain, queue, type, 0, 0);
-        if (this.#asynchronous) return this.#later(chain, queue, type, 0, 0);
-        return this.#flushNow();
+        if (this.#synchronous === null) return this.#later(chain, queue, type, 0, 0);
+        return this.#synchronous.flush();
       case VIRTIO_BLK_T_GET_ID:
         return this.#sendId(chain);
       case VIRTIO_BLK_T_GET_LIFETIME:
         if (!this.negotiated.lifetime) return VIRTIO_BLK_S_UNSUPP;
         if (chain.writer.remaining < LIFETIME_SIZE) return VIRTIO_BLK_S_IOERR;
-        if (this.#asynchronous) return this.#later(chain, queue, type, 0, 0);
-        return this.#lifetimeNow(chain);
+        if (this.#synchronous === null) return this.#later(chain, queue, type, 0, 0);
+        return this.#synchronous.lifetime(chain);
       case VIRTIO_BLK_T_DISCARD:
         if (!this.negotiated.discard) return VIRTIO_BLK_S_UNSUPP;
         return this.#ranged(chain, queue, type, BlkConfigOffset.max_discard_sectors, 0);
@@ -159,92 +154,11 @@ export class RequestExecutor implements LaterHost, DirectHost {
     return length % SECTOR_SIZE === 0 && sector + length / SECTOR_SIZE <= this.sectors;
   }
 
-  #read(chain: Chain, position: number, length: number): number {
-    if (this.#gather?.pays(chain.count - chain.readableCount, length)) {
-      return this.#readGathered(this.#gather, chain, position, length);
-    }
-    const { backend } = this;
-    const { writer } = chain;
-    let at = position;
-    while (writer.next(length)) {
-      try {
-        const result = backend.read(at, writer.region!.bytes, writer.offset, writer.length);
-        if (result !== undefined) notSynchronous(result);
-      } catch (error) {
-        // The writer has counted this piece as written; then it must be, with something that is nobody's data.
-        const end = writer.offset + writer.length;
-        writer.region!.bytes.fill(0, writer.offset, end);
-        return this.#failed(error);
-      }
-      at += writer.length;
-    }
-    this.stats.reads++;
-    this.stats.bytesRead += length;
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #readGathered(gather: Gather, chain: Chain, position: number, length: number): number {
-    try {
-      gather.read(chain.writer, position, length);
-    } catch (error) {
-      return this.#failed(error);
-    }
-    this.count(VIRTIO_BLK_T_IN, length);
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #write(chain: Chain, position: number, length: number): number {
-    const { backend } = this;
-    const { reader } = chain;
-    try {
-      let at = position;
-      const gather = this.#gather?.pays(chain.readableCount, length) ? this.#gather : null;
-      gather?.write(reader, position, length);
-      while (gather === null && reader.next(length)) {
-        const result = backend.write(at, reader.region!.bytes, reader.offset, reader.length);
-        if (result !== undefined) notSynchronous(result);
-        at += reader.length;
-      }
-      if (this.mustFlush()) this.#flushBackend();
-    } catch (error) {
-      return this.#failed(error);
-    }
-    this.stats.writes++;
-    this.stats.bytesWritten += length;
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #flushNow(): number {
-    try {
-      this.#flushBackend();
-    } catch (error) {
-      return this.#failed(error);
-    }
-    this.stats.flushes++;
-    return VIRTIO_BLK_S_OK;
-  }
-
-  #flushBackend(): void {
-    const result = this.backend.flush();
-    if (result !== undefined) notSynchronous(result);
-  }
-
   #sendId(chain: Chain): number {
     if (chain.writer.remaining !== VIRTIO_BLK_ID_BYTES) return VIRTIO_BLK_S_IOERR;
     chain.writer.write(this.#settings.id);
     this.stats.ids++;
     return VIRTIO_BLK_S_OK;
-  }
-
-  #lifetimeNow(chain: Chain): number {
-    try {
-      const lifetime = this.backend.lifetime!();
-      if (lifetime instanceof Promise) notSynchronous(lifetime);
-      else return this.sendLifetime(chain, lifetime);
-    } catch (error) {
-      return this.#failed(error);
-    }
-    return VIRTIO_BLK_S_IOERR;
   }
 
   /** Sends the lifetime. @throws {RangeError} If it has a reserved value. */
@@ -256,9 +170,10 @@ export class RequestExecutor implements LaterHost, DirectHost {
 
   #ranged(chain: Chain, queue: number, type: number, limits: number, flags: number): number {
     const { view } = this.#config;
+    const synchronous = this.#synchronous;
     // Engines know no secure erase: whoever has that does it by the methods of the back end.
     const direct = type === VIRTIO_BLK_T_SECURE_ERASE ? null : this.direct;
-    const request = direct === null && this.#asynchronous ? this.#request() : null;
+    const request = direct === null && synchronous === null ? this.#request() : null;
     if (request !== null) request.ranges ??= this.#makeRanges();
     const ranges = direct?.ranges(this.#makeRanges) ?? request?.ranges ?? this.#ranges;
     const status = ranges.read(
@@ -268,44 +183,17 @@ export class RequestExecutor implements LaterHost, DirectHost {
       this.sectors,
       flags,
     );
-    if (direct !== null) {
-      return status === VIRTIO_BLK_S_OK ? direct.startRanges(chain, queue, type) : status;
-    }
-    if (request === null) return status === VIRTIO_BLK_S_OK ? this.#rangesNow(type) : status;
     if (status !== VIRTIO_BLK_S_OK) {
-      this.#idle.push(request);
+      if (request !== null) this.#idle.push(request);
       return status;
     }
-    request.start(chain, queue, type, 0, 0);
+    if (direct !== null) return direct.startRanges(chain, queue, type);
+    if (synchronous !== null) return synchronous.change(type, ranges);
+    request!.start(chain, queue, type, 0, 0);
     return PENDING;
   }
 
   readonly #makeRanges = (): RangeList => new RangeList(this.#settings.maxSegments);
-
-  #rangesNow(type: number): number {
-    const { backend } = this;
-    const ranges = this.#ranges;
-    try {
-      for (let i = 0; i < ranges.count; i++) {
-        const position = ranges.positions[i]!;
-        const length = ranges.lengths[i]!;
-        let result: BackendResult;
-        if (type === VIRTIO_BLK_T_DISCARD) {
-          result = backend.discard!(position, length);
-        } else if (type === VIRTIO_BLK_T_WRITE_ZEROES) {
-          result = backend.writeZeroes!(position, length, ranges.unmap[i] === 1);
-        } else {
-          result = backend.secureErase!(position, length);
-        }
-        if (result !== undefined) notSynchronous(result);
-      }
-      if (type !== VIRTIO_BLK_T_DISCARD && this.mustFlush()) this.#flushBackend();
-    } catch (error) {
-      return this.#failed(error);
-    }
-    this.count(type, 0);
-    return VIRTIO_BLK_S_OK;
-  }
 
   /** Counts what a request did that was not counted where it was done. */
   count(type: number, bytes: number): void {
@@ -352,11 +240,6 @@ export class RequestExecutor implements LaterHost, DirectHost {
     const { durability } = this.negotiated;
     return durability === Durability.always ||
       (durability === Durability.field && this.#config.bytes[BlkConfigOffset.writeback] === 0);
-  }
-
-  #failed(error: unknown): number {
-    this.report(error);
-    return VIRTIO_BLK_S_IOERR;
   }
 
   /** Tells the embedder why a request failed. */

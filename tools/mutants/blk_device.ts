@@ -72,37 +72,9 @@ export const BLK_DEVICE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "blk-flush-nothing",
-        about: "a flush is answered and not done",
-        edits: [[
-          `    try {
-      this.#flushBackend();
-    } catch`,
-          `    try {
-      this.backend.flush;
-    } catch`,
-        ]],
-      },
-      {
         name: "blk-flush-not-negotiated",
         about: "a flush is done though FLUSH was not negotiated",
         edits: [["if (!this.negotiated.flush) return VIRTIO_BLK_S_UNSUPP;", ""]],
-      },
-      {
-        name: "blk-write-through-volatile",
-        about: "in writethrough mode a write is answered before it is durable",
-        edits: [[
-          "      if (this.mustFlush()) this.#flushBackend();\n    } catch (error) {\n      return this.#failed(error);\n    }\n    this.stats.writes++;",
-          "    } catch (error) {\n      return this.#failed(error);\n    }\n    this.stats.writes++;",
-        ]],
-      },
-      {
-        name: "blk-zeroes-volatile",
-        about: "in writethrough mode zeroes are answered before they are durable",
-        edits: [[
-          "if (type !== VIRTIO_BLK_T_DISCARD && this.mustFlush()) this.#flushBackend();",
-          "",
-        ]],
       },
       {
         name: "blk-writeback-field-ignored",
@@ -144,11 +116,6 @@ export const BLK_DEVICE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "blk-cut-read-in-place",
-        about: "a read into several buffers reads the same sectors into each",
-        edits: [["      at += writer.length;\n", ""]],
-      },
-      {
         name: "blk-unknown-type-ok",
         about: "an unknown type is answered with S_OK",
         edits: [[
@@ -160,11 +127,6 @@ export const BLK_DEVICE: readonly MutatedFile[] = [
         name: "blk-error-unfilled",
         about: "the used length of a failed request does not reach its status",
         edits: [["writer.fill(0, writer.remaining);", ""]],
-      },
-      {
-        name: "blk-failed-read-leaks",
-        about: "a read that failed half way leaves what the back end wrote there, or nothing",
-        edits: [["writer.region!.bytes.fill(0, writer.offset, end);", ""]],
       },
       {
         name: "blk-discard-not-negotiated",
@@ -185,19 +147,62 @@ export const BLK_DEVICE: readonly MutatedFile[] = [
         ]],
       },
       {
-        name: "blk-unmap-ignored",
-        about: "zeroes with unmap are written like those without",
-        edits: [[
-          "backend.writeZeroes!(position, length, ranges.unmap[i] === 1)",
-          "backend.writeZeroes!(position, length, false)",
-        ]],
-      },
-      {
         name: "blk-id-short-accepted",
         about: "the id is sent into a buffer of any length",
         edits: [[
           "if (chain.writer.remaining !== VIRTIO_BLK_ID_BYTES) return VIRTIO_BLK_S_IOERR;",
           "",
+        ]],
+      },
+    ],
+  },
+  {
+    file: "packages/blk/synchronous.ts",
+    mutants: [
+      {
+        name: "blk-flush-nothing",
+        about: "a flush is answered and not done",
+        edits: [[
+          `    try {
+      this.#flushBackend();
+    } catch`,
+          `    try {
+      this.#backend.flush;
+    } catch`,
+        ]],
+      },
+      {
+        name: "blk-write-through-volatile",
+        about: "in writethrough mode a write is answered before it is durable",
+        edits: [[
+          "      if (this.#host.mustFlush()) this.#flushBackend();\n    } catch (error) {\n      return this.#failed(error);\n    }\n    this.#stats.writes++;",
+          "    } catch (error) {\n      return this.#failed(error);\n    }\n    this.#stats.writes++;",
+        ]],
+      },
+      {
+        name: "blk-zeroes-volatile",
+        about: "in writethrough mode zeroes are answered before they are durable",
+        edits: [[
+          "if (type !== VIRTIO_BLK_T_DISCARD && this.#host.mustFlush()) this.#flushBackend();",
+          "",
+        ]],
+      },
+      {
+        name: "blk-cut-read-in-place",
+        about: "a read into several buffers reads the same sectors into each",
+        edits: [["      at += writer.length;\n", ""]],
+      },
+      {
+        name: "blk-failed-read-leaks",
+        about: "a read that failed half way leaves what the back end wrote there, or nothing",
+        edits: [["writer.region!.bytes.fill(0, writer.offset, end);", ""]],
+      },
+      {
+        name: "blk-unmap-ignored",
+        about: "zeroes with unmap are written like those without",
+        edits: [[
+          "backend.writeZeroes!(position, length, ranges.unmap[i] === 1)",
+          "backend.writeZeroes!(position, length, false)",
         ]],
       },
     ],
