@@ -2,6 +2,7 @@
 import type { ForwardOptions, StaticLease, VirbrMode, VirbrOptions } from "@virtio/virbr";
 import { FileLeaseStore } from "@virtio/virbr/leases";
 import { denoOutside } from "@virtio/virbr/outside/deno";
+import { linuxOutside } from "@virtio/virbr/outside/linux";
 import { Arguments, UsageError } from "../shared/arguments.ts";
 
 /** Names of the network's options that have a value. */
@@ -94,7 +95,8 @@ export function readNetwork(given: Arguments, mtu: number): VirbrOptions {
   return {
     mtu,
     mode: given.choice("mode", modes),
-    outside: denoOutside(),
+    // Linux tells more: echoes, and that nobody is at a port.
+    outside: Deno.build.os === "linux" ? linuxOutside() : denoOutside(),
     ...(subnet === null ? {} : { subnet }),
     ...(domain === null ? {} : { domain }),
     ...(rate === null ? {} : { sendRate: rate, receiveRate: rate }),

@@ -68,6 +68,8 @@ export type DatagramKind = "udp" | "echo" | "icmp";
 export class DatagramSocket {
   /** The descriptor. */
   readonly descriptor: number;
+  /** Why `send` said last that a datagram was lost: one of `Errno`, or another of the system's numbers. */
+  sendError = 0;
   readonly #version: 4 | 6;
   #closed = false;
 
@@ -148,7 +150,8 @@ export class DatagramSocket {
       ) {
         return true;
       }
-      if (errno() === Errno.EAGAIN) return false;
+      this.sendError = errno();
+      if (this.sendError === Errno.EAGAIN) return false;
     }
     return false;
   }

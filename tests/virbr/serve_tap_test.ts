@@ -3,6 +3,10 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { canTap, TestNamespace } from "../../packages/net/backends/tap_testing.ts";
 import { exampleCommand } from "../examples/testing.ts";
 
+/** Sends datagrams to a port of the host's at which nobody is, until that is refused. */
+const CLOSED_PORT =
+  "exec 3<>/dev/udp/192.168.122.1/9; for i in $(seq 50); do echo x >&3 || exit 7; sleep 0.1; done";
+
 const ignore = !await canTap();
 
 Deno.test({
@@ -14,7 +18,9 @@ Deno.test({
     try {
       const server = namespace.command(
         Deno.execPath(),
-        ...exampleCommand("serve_virbr", ["--json", "--tap", "tap7", "--name", "printer=10.3.2.1"]),
+        ...exampleCommand("serve_virbr", [
+          ...["--json", "--host-loopback", "--tap", "tap7", "--name", "printer=10.3.2.1"],
+        ]),
       ).spawn();
       // deno-lint-ignore no-explicit-any -- whatever it says
       const events: any[] = [];
@@ -35,6 +41,11 @@ Deno.test({
         await namespace.up("tap7", "192.168.122.20");
         const text = await namespace.run("ping", "-c", "3", "-i", "0.1", "192.168.122.1");
         assertMatch(text, / 0% packet loss/);
+        // Nobody is at that port of the server's namespace: the guest's stack is told.
+        await namespace.run("ip", "link", "set", "lo", "up");
+        const { code, stderr } = await namespace.command("bash", "-c", CLOSED_PORT).output();
+        assertEquals(code, 7);
+        assertMatch(new TextDecoder().decode(stderr), /Connection refused/);
       } finally {
         server.kill("SIGTERM");
       }

@@ -149,6 +149,9 @@ async function resolvers(): Promise<string[]> {
 /**
  * Makes the way out that Deno has: TCP and UDP through its sockets.
  *
+ * Two things a guest is not told, since Deno does not tell: that nobody is at a port that a datagram went to, and the outside,
+ * that a guest reset a connection: it sees an end. `linuxOutside` knows the first.
+ *
  * @example
  * ```ts
  * import { denoOutside } from "@virtio/virbr/outside/deno";

@@ -100,7 +100,9 @@ class LinuxSocket implements OutsideSocket {
       this.#lastBytes = parse(address);
       this.#last = address;
     }
-    this.#socket.send(bytes, this.#lastBytes, port);
+    if (this.#socket.send(bytes, this.#lastBytes, port)) return;
+    const what = PROBLEMS[this.#socket.sendError];
+    if (what !== undefined) this.#options.problem?.(what, { address, port });
   }
 
   close(): void {

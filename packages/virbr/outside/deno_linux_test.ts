@@ -47,6 +47,25 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a datagram that the system does not send is told of",
+  ignore,
+  fn: async () => {
+    const told: unknown[] = [];
+    const socket = await linuxOutside().datagrams!({
+      version: 4,
+      receive() {},
+      problem: (problem, to) => told.push([problem, to]),
+    });
+    // Nobody may send to all without having said so.
+    const to = { address: "255.255.255.255", port: 9 };
+    socket.send(new Uint8Array(1), to.address, to.port);
+    assertEquals(told, [["prohibited", to]]);
+    socket.close();
+    await settle();
+  },
+});
+
+Deno.test({
   name: "an echo of the host's own loopback, where this process may ask for one",
   ignore,
   fn: async () => {
