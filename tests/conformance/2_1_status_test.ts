@@ -8,8 +8,10 @@ import {
   VIRTIO_STATUS_DRIVER_OK,
   VIRTIO_STATUS_FAILED,
 } from "@virtio/device";
-import { AGREED, LIVE, Rig } from "../../packages/device/testing.ts";
+import { AGREED, LIVE } from "../../packages/device/testing.ts";
 import { FORMATS } from "../../packages/vring/testing/raw_driver.ts";
+import { PlacedRig } from "./placed_rig.ts";
+import { everywhere } from "./places.ts";
 import { SessionBench, statusWrites } from "./session_bench.ts";
 
 Deno.test("2.1.1-G1 the driver sets the status bits as it completes the steps of initialisation", async () => {
@@ -76,50 +78,57 @@ Deno.test("2.1.1-G4 when the device needs a reset, the driver is told, and gets 
 });
 
 for (const [name, format] of FORMATS) {
-  Deno.test(`2.1.2-D1 before DRIVER_OK the device consumes no buffer and sends no used buffer notification (${name})`, () => {
-    const rig = new Rig();
-    rig.negotiate(format);
-    const queue = rig.openQueue(0, format);
-    rig.send(queue, 1);
-    for (let i = 0; i < 3; i++) rig.state.notify(0);
-    rig.device.config.update(() => {});
-    assertEquals([rig.device.handled, rig.take(queue), rig.interrupts], [[], [], []]);
-    rig.status = LIVE;
-    assertEquals([rig.take(queue), rig.interrupts], [[1], [0]]);
-  });
+  everywhere(
+    `2.1.2-D1 before DRIVER_OK the device consumes no buffer and sends no used buffer notification (${name})`,
+    async (place) => {
+      const rig = await PlacedRig.open(place);
+      rig.negotiate(format);
+      const queue = rig.openQueue(0, format);
+      rig.send(queue, 1);
+      for (let i = 0; i < 3; i++) rig.state.notify(0);
+      rig.setConfig(0, 0);
+      await rig.turns(1);
+      assertEquals([rig.handled, rig.take(queue), rig.interrupts], [[], [], []]);
+      rig.status = LIVE;
+      assertEquals([rig.take(queue), rig.interrupts], [[1], [0]]);
+    },
+  );
 
-  Deno.test(`2.1.2-D2 2.1.2-D3 a device in an error state sets DEVICE_NEEDS_RESET and sends a configuration change notification (${name})`, () => {
-    const errors: [string, (rig: Rig) => void][] = [
-      ["the driver broke a rule of the ring", (rig) => {
-        const raw = rig.startRaw(format);
-        raw.send([{ address: 0x7fff_0000, length: 8 }]);
-        rig.state.notify(0);
-      }],
-      ["the driver placed a ring out of memory", (rig) => {
-        rig.negotiate(format);
-        rig.enable(0, { size: 8, descriptorArea: 1 << 30, driverArea: 0, deviceArea: 0 });
-        rig.status = LIVE;
-      }],
-      ["the device itself", (rig) => {
-        rig.startRaw(format);
-        rig.device.break(new Error("the back end is gone"));
-      }],
-    ];
-    for (const [what, run] of errors) {
-      const rig = new Rig();
-      let seen = 0;
-      rig.onInterrupt = () => seen = rig.status;
-      run(rig);
-      assertEquals(rig.status, LIVE | VIRTIO_STATUS_DEVICE_NEEDS_RESET, what);
-      assertEquals(rig.interrupts.at(-1), "config", what);
-      // The bit is there when the notification arrives.
-      assert((seen & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0, what);
-    }
-  });
+  everywhere(
+    `2.1.2-D2 2.1.2-D3 a device in an error state sets DEVICE_NEEDS_RESET and sends a configuration change notification (${name})`,
+    async (place) => {
+      const errors: [string, (rig: PlacedRig) => void][] = [
+        ["the driver broke a rule of the ring", (rig) => {
+          const raw = rig.startRaw(format);
+          raw.send([{ address: 0x7fff_0000, length: 8 }]);
+          rig.state.notify(0);
+        }],
+        ["the driver placed a ring out of memory", (rig) => {
+          rig.negotiate(format);
+          rig.enable(0, { size: 8, descriptorArea: 1 << 30, driverArea: 0, deviceArea: 0 });
+          rig.status = LIVE;
+        }],
+        ["the device itself", (rig) => {
+          rig.startRaw(format);
+          rig.break("the back end is gone");
+        }],
+      ];
+      for (const [what, run] of errors) {
+        const rig = await PlacedRig.open(place);
+        let seen = 0;
+        rig.onInterrupt = () => seen = rig.status;
+        run(rig);
+        assertEquals(rig.status, LIVE | VIRTIO_STATUS_DEVICE_NEEDS_RESET, what);
+        assertEquals(rig.interrupts.at(-1), "config", what);
+        // The bit is there when the notification arrives.
+        assert((seen & VIRTIO_STATUS_DEVICE_NEEDS_RESET) !== 0, what);
+      }
+    },
+  );
 }
 
-Deno.test("2.1.2-D3 without DRIVER_OK there is no notification", () => {
-  const rig = new Rig();
+everywhere("2.1.2-D3 without DRIVER_OK there is no notification", async (place) => {
+  const rig = await PlacedRig.open(place);
   rig.negotiate();
   rig.state.fail(new Error("broken"));
   assertEquals(rig.status, AGREED | VIRTIO_STATUS_DEVICE_NEEDS_RESET);
