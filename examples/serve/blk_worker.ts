@@ -5,9 +5,11 @@ import { serveVhostUser } from "@virtio/vhost-user/worker";
 import { type BlkWorkerData, COUNTED } from "./counted.ts";
 import { Meter } from "./meter.ts";
 
+type Numbers = [number, number, number, number, number, number, number];
+
 let backend: LinuxBackend | null = null;
 
-serveVhostUser(({ path, id, queues, options, counted }: BlkWorkerData) => {
+serveVhostUser(({ path, id, queues, options, counted }: BlkWorkerData, index) => {
   // The thread that made this worker holds the lock of the image, and there may be several workers.
   backend = LinuxBackend.open(path, { ...options, lock: false });
   const { blockSize } = backend;
@@ -18,17 +20,18 @@ serveVhostUser(({ path, id, queues, options, counted }: BlkWorkerData) => {
     blockSize,
     readonly: options.readonly ?? false,
   });
-  const index = Atomics.add(new Int32Array(counted), 0, 1);
-  const numbers = new Float64Array(counted, 8 + 8 * COUNTED * index, COUNTED);
+  const numbers = new Float64Array(counted, 8 * COUNTED * index, COUNTED);
+  // Of a worker that died in this one's place.
+  const [requests, read, written, spent, flushes, discards, errors] = [...numbers] as Numbers;
   const { stats } = device;
   new Meter(device, (time) => {
-    numbers[0] = stats.requests;
-    numbers[1] = stats.bytesRead;
-    numbers[2] = stats.bytesWritten;
-    numbers[3] = time;
-    numbers[4] = stats.flushes;
-    numbers[5] = stats.discards;
-    numbers[6] = stats.errors;
+    numbers[0] = requests + stats.requests;
+    numbers[1] = read + stats.bytesRead;
+    numbers[2] = written + stats.bytesWritten;
+    numbers[3] = spent + time;
+    numbers[4] = flushes + stats.flushes;
+    numbers[5] = discards + stats.discards;
+    numbers[6] = errors + stats.errors;
   });
   return device;
 }, { events: false, close: () => backend?.close() });

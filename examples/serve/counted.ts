@@ -7,7 +7,7 @@ export interface BlkWorkerData {
   readonly id: string;
   readonly queues: number;
   readonly options: Pick<LinuxBackendOptions, "readonly" | "engine" | "direct">;
-  /** What workers count: `COUNTED` numbers for each, behind a number that tells how many workers there are. */
+  /** What workers count: `COUNTED` numbers for each. */
   readonly counted: SharedArrayBuffer;
 }
 

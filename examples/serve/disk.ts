@@ -86,7 +86,7 @@ function inProcess(
 async function inWorkers(options: BlkOptions, opening: LinuxBackendOptions): Promise<Offer> {
   const { queues, image, cpus } = options;
   const workers = options.in === "worker" ? 1 : queues;
-  const counted = new SharedArrayBuffer(8 + 8 * COUNTED * workers);
+  const counted = new SharedArrayBuffer(8 * COUNTED * workers);
   const data: BlkWorkerData = {
     path: await Deno.realPath(image),
     id: DISK_ID,
@@ -102,7 +102,7 @@ async function inWorkers(options: BlkOptions, opening: LinuxBackendOptions): Pro
       ? {}
       : { pin: Array.from({ length: workers }, (_, i) => [cpus[i % cpus.length]!]) }),
   });
-  const numbers = new Float64Array(counted, 8);
+  const numbers = new Float64Array(counted);
   const sum = (which: number): number => {
     let total = 0;
     for (let at = which; at < numbers.length; at += COUNTED) total += numbers[at]!;

@@ -11,7 +11,7 @@ export { rarpFrame } from "./backend/net_messages.ts";
 export type { QueueStart, RunnerListener } from "./backend/device_runner.ts";
 export type { DirtyLogPlace, LogShift } from "./backend/dirty_log.ts";
 export type { InflightPlace } from "./backend/inflight.ts";
-export type { QueueCount, Served } from "./backend/served.ts";
+export type { QueueCount, Served, ServedListener } from "./backend/served.ts";
 export {
   type RingStatus,
   VhostUserServer,

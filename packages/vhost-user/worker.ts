@@ -33,10 +33,11 @@ export interface ServeVhostUserOptions {
  * );
  * ```
  *
- * @param create Makes the device from the `data` that `VhostUserWorkers` was given.
+ * @param create Makes the device from the `data` that `VhostUserWorkers` was given, and the number of the worker, from 0 on. One
+ * that takes the place of one that died has its number, and must not trust what that one did for its own good order.
  */
 export function serveVhostUser<T>(
-  create: (data: T) => Device | Promise<Device>,
+  create: (data: T, index: number) => Device | Promise<Device>,
   options: ServeVhostUserOptions = {},
 ): void {
   const scope = globalThis as unknown as Pick<
@@ -50,7 +51,7 @@ export function serveVhostUser<T>(
     const loop = new WorkerLoop(scope, message, options);
     Promise.resolve(message.data as T).then((data) => {
       if (message.pin !== null) pinThread(message.pin);
-      return create(data);
+      return create(data, message.index);
     }).then(
       (device) => loop.run(device, new EventFd(message.wake)),
       (error) => scope.postMessage({ vhost: "refused", error: String(error?.message ?? error) }),

@@ -143,6 +143,8 @@ export class DeviceRunner {
       });
     }
     this.#setTimer();
+    // Whoever had it before may have died between using buffers and telling so.
+    if (queue.recovered) activation.interrupt.queue(index);
     this.kick(index);
   }
 

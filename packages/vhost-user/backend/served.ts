@@ -19,6 +19,12 @@ export interface QueueCount {
   readonly descriptors: number;
 }
 
+/** What a session is told by. */
+export interface ServedListener extends RunnerListener {
+  /** What was in flight is lost, and nobody knows what it was: the front end is to connect again. */
+  lost(error: Error): void;
+}
+
 /** A device that sessions use, one after another. */
 export interface Served {
   /** Device type (5). */
@@ -30,7 +36,9 @@ export interface Served {
   /** Largest size of each queue. */
   readonly queueSizes: readonly number[];
   /** Told of what the device does; a session sets it. */
-  listener: RunnerListener | null;
+  listener: ServedListener | null;
+  /** Told what went wrong and was mended; the server sets it. */
+  trouble?: ((error: Error) => void) | null;
   /** The configuration space. */
   config(): Uint8Array;
   /** The driver writes 1, 2 or 4 bytes of configuration. */
@@ -66,7 +74,7 @@ export class LocalDevice implements Served {
   #memory: GuestMemory | null = null;
   #log: DirtyLogPlace | null = null;
   /** See `Served.listener`. */
-  listener: RunnerListener | null = null;
+  listener: ServedListener | null = null;
 
   /** @param device No transport has it. */
   constructor(device: Device) {

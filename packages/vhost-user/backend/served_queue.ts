@@ -20,6 +20,8 @@ import type { Inflight } from "./inflight.ts";
 export class ServedQueue implements Queue {
   /** Number of entries. */
   readonly size: number;
+  /** Whether it goes on where somebody else was killed. */
+  readonly recovered: boolean;
   /** Whether its thread looks for buffers by itself: kicks are not asked for then, though `arm` still tells what came. */
   polled = false;
   /** Chains taken so far. */
@@ -49,6 +51,7 @@ export class ServedQueue implements Queue {
     this.#packed = (features & VIRTIO_F_RING_PACKED) !== 0n;
     const recovered = inflight?.recover(memory, config) ?? null;
     const position = recovered ?? config.position;
+    this.recovered = recovered !== null;
     const whole = position === undefined ? config : { ...config, position };
     this.#queue = openQueue(memory, whole, features);
     this.#inflight = inflight;

@@ -36,7 +36,7 @@ export interface VhostUserServerOptions {
   readonly patience?: number;
   /** Told when something changed that `status` shows. */
   readonly onStatus?: (server: VhostUserServer) => void;
-  /** Told why a device asked for a reset, or why a connection was given up. */
+  /** Told why a device asked for a reset, why a connection was given up, or that a worker died. */
   readonly onError?: (error: Error) => void;
 }
 
@@ -137,6 +137,7 @@ export class VhostUserServer implements AsyncDisposable {
     this.#served = "config" in device && typeof device.config === "function"
       ? device as Served
       : new LocalDevice(device as Device);
+    this.#served.trouble = (error) => options.onError?.(error);
     this.closed = new Promise((resolve) => this.#resolveClosed = resolve);
     this.#socket = options.connect ? null : new OwnedSocket(options.socket);
     this.#await();

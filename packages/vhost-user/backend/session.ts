@@ -81,6 +81,7 @@ export class Session {
         if (this.#has(P.CONFIG)) this.#back?.configChanged();
       },
       failed: (error) => this.#failed(error),
+      lost: (error) => this.#giveUp(error),
     };
     this.#wait();
   }
@@ -379,6 +380,8 @@ export class Session {
   }
 
   #failed(error: Error): void {
+    // What follows from the first error is no news.
+    if (this.failed) return;
     this.#rings.fail((index) => {
       if (this.#has(P.INBAND_NOTIFICATIONS)) this.#back?.error(index);
     });

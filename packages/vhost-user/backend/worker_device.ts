@@ -1,17 +1,13 @@
 /** The server's side of a device whose code runs in workers. */
 import { checkInteger, type FeatureRequirement, type FeatureSet } from "@virtio/device";
-import { EventFd } from "@virtio/linux";
+import { descriptorTarget } from "@virtio/linux";
 import type { GuestMemory } from "@virtio/memory";
 import type { QueuePosition } from "@virtio/vring";
 import type { DirtyLogPlace } from "./dirty_log.ts";
-import type { QueueStart, RunnerListener } from "./device_runner.ts";
-import type { QueueCount, Served } from "./served.ts";
-import type {
-  FromVhostWorker,
-  ToVhostWorker,
-  WorkerCall,
-  WorkerDescription,
-} from "./worker_messages.ts";
+import type { QueueStart } from "./device_runner.ts";
+import type { QueueCount, Served, ServedListener } from "./served.ts";
+import type { FromVhostWorker, WorkerCall, WorkerDescription } from "./worker_messages.ts";
+import { RestartBudget, WorkerSeat } from "./worker_seat.ts";
 
 /** Options of `VhostUserWorkers.open`. */
 export interface VhostUserWorkersOptions {
@@ -25,115 +21,21 @@ export interface VhostUserWorkersOptions {
   readonly pin?: readonly (readonly number[])[];
   /** Microseconds that a worker looks for buffers before it sleeps, at most: it adapts. 50 unless given. */
   readonly spin?: number;
-}
-
-/** What a dead worker has done: it touches nothing any more. */
-const DONE_BY_DEATH: ReadonlySet<WorkerCall["what"]> = new Set(["stop", "log", "setCall", "close"]);
-
-interface Waiting {
-  readonly what: WorkerCall["what"] | null;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: Error) => void;
-}
-
-/** One worker. */
-class OneWorker {
-  readonly #worker: Worker;
-  readonly #wake: EventFd = EventFd.create();
-  readonly #sent: Int32Array = new Int32Array(new SharedArrayBuffer(4));
-  readonly #waiting: Map<number, Waiting> = new Map();
-  readonly #heard: (message: FromVhostWorker) => void;
-  readonly ready: Promise<WorkerDescription>;
-  #settle: Waiting | null = null;
-  #next = 1;
-  #dead: Error | null = null;
-
-  constructor(
-    options: VhostUserWorkersOptions,
-    index: number,
-    spin: number,
-    heard: (message: FromVhostWorker) => void,
-  ) {
-    this.#heard = heard;
-    this.#worker = options.worker();
-    this.#worker.addEventListener("message", ({ data }) => this.#message(data as FromVhostWorker));
-    this.#worker.addEventListener("error", (event) => {
-      // Deno ends the whole program for an uncaught error in a worker unless told otherwise.
-      event.preventDefault();
-      this.#died(new Error(`The device's worker died: ${event.message}`));
-    });
-    this.ready = new Promise((resolve, reject) => {
-      this.#settle = { what: null, resolve: resolve as (value: unknown) => void, reject };
-    });
-    this.ready.catch(() => {});
-    this.#post({
-      vhost: "open",
-      data: options.data,
-      sent: this.#sent.buffer as unknown as SharedArrayBuffer,
-      wake: this.#wake.descriptor,
-      pin: options.pin?.[index] ?? null,
-      spin,
-    });
-  }
-
-  #post(message: ToVhostWorker): void {
-    this.#worker.postMessage(message);
-    Atomics.add(this.#sent, 0, 1);
-    this.#wake.signal();
-  }
-
-  #message(message: FromVhostWorker): void {
-    switch (message.vhost) {
-      case "ready":
-        return this.#settle?.resolve(message.device);
-      case "refused":
-        return this.#died(new Error(message.error));
-      case "answer":
-      case "error": {
-        const waiting = this.#waiting.get(message.id);
-        this.#waiting.delete(message.id);
-        if (message.vhost === "answer") waiting?.resolve(message.value);
-        else waiting?.reject(new Error(message.error));
-        return;
-      }
-    }
-    this.#heard(message);
-  }
-
-  #died(error: Error): void {
-    if (this.#dead !== null) return;
-    this.#dead = error;
-    this.#settle?.reject(error);
-    for (const { what, resolve, reject } of this.#waiting.values()) {
-      if (what !== null && DONE_BY_DEATH.has(what)) resolve(null);
-      else reject(error);
-    }
-    this.#waiting.clear();
-    this.#heard({ vhost: "failed", error: error.message });
-  }
-
-  call(call: WorkerCall): Promise<unknown> {
-    if (this.#dead !== null) {
-      return DONE_BY_DEATH.has(call.what) ? Promise.resolve(null) : Promise.reject(this.#dead);
-    }
-    const id = this.#next++;
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { what: call.what, resolve, reject });
-      this.#post({ vhost: "call", id, call });
-    });
-  }
-
-  async close(): Promise<void> {
-    // One that is dead sleeps nowhere; another must not be ended while it does, or the program would not end either.
-    if (this.#dead === null) await this.call({ what: "close" }).catch(() => {});
-    this.#worker.terminate();
-    this.#wake.close();
-  }
+  /**
+   * How many workers that die within a minute are replaced; 5 unless given. Beyond, the device asks for a reset, which is
+   * answered by others once the minute is over.
+   */
+  readonly restarts?: number;
 }
 
 /**
  * A device whose code runs in one worker or several, for `VhostUserServer`: kicks and interrupts go between them and the front
  * end, and the server's thread stays free.
+ *
+ * When a worker dies, another is made, and is told all that the one before was told: features, memory, queues, what the driver
+ * wrote to the configuration. What was in flight is done again, as after a crash of the whole process, if the front end keeps
+ * notes of it (INFLIGHT_SHMFD); if not, the front end is disconnected, and finds the fresh worker when it connects again. Files
+ * that a dead worker had open stay open until the process ends.
  *
  * ```ts ignore
  * import { VhostUserServer, VhostUserWorkers } from "@virtio/vhost-user";
@@ -147,8 +49,15 @@ class OneWorker {
  */
 export class VhostUserWorkers implements Served {
   /** See `Served.listener`. */
-  listener: RunnerListener | null = null;
-  readonly #workers: OneWorker[] = [];
+  listener: ServedListener | null = null;
+  /** See `Served.trouble`. */
+  trouble: ((error: Error) => void) | null = null;
+  readonly #seats: WorkerSeat[] = [];
+  /** Queues that are elsewhere than where they belong. */
+  readonly #away: Map<number, WorkerSeat> = new Map();
+  /** Where kicks of started queues come from. */
+  readonly #kicks: Map<number, string | null> = new Map();
+  readonly #calls: Map<number, number> = new Map();
   #description: WorkerDescription | null = null;
   #config: Uint8Array = new Uint8Array(0);
   #failed = false;
@@ -164,14 +73,22 @@ export class VhostUserWorkers implements Served {
   static async open(options: VhostUserWorkersOptions): Promise<VhostUserWorkers> {
     const count = checkInteger("workers", options.workers, 1, 1024, 1);
     const spin = checkInteger("spin", options.spin, 0, 1_000_000, 50);
+    const restarts = checkInteger("restarts", options.restarts, 0, 1_000_000, 5);
     const device = new VhostUserWorkers();
+    const budget = new RestartBudget(restarts);
     for (let index = 0; index < count; index++) {
-      device.#workers.push(
-        new OneWorker(options, index, spin, (message) => device.#heard(index, message)),
+      device.#seats.push(
+        new WorkerSeat(options, index, spin, budget, {
+          heard: (message) => device.#heard(index, message),
+          died: (error) => device.trouble?.(error),
+          replaced: ({ config }) => index === 0 && device.#setConfig(config),
+          lost: (error) => device.#lost(error),
+          broken: (error) => device.#broken(error),
+        }),
       );
     }
     try {
-      const descriptions = await Promise.all(device.#workers.map(({ ready }) => ready));
+      const descriptions = await Promise.all(device.#seats.map(({ ready }) => ready));
       device.#description = descriptions[0]!;
       device.#config = descriptions[0]!.config;
     } catch (error) {
@@ -203,23 +120,54 @@ export class VhostUserWorkers implements Served {
 
   #heard(worker: number, message: FromVhostWorker): void {
     if (message.vhost === "interrupt") this.listener?.interrupt(message.index);
-    else if (message.vhost === "config" && worker === 0) {
-      this.#config = message.bytes;
-      this.listener?.configChanged();
-    } else if (message.vhost === "failed" && !this.#failed) {
-      this.#failed = true;
-      const error = new Error(message.error);
-      // What the other workers have goes on no more either.
-      this.stop().then(() => this.listener?.failed(error), () => this.listener?.failed(error));
-    }
+    else if (message.vhost === "config" && worker === 0) this.#setConfig(message.bytes);
+    else if (message.vhost === "failed") this.#broken(new Error(message.error));
+  }
+
+  #setConfig(bytes: Uint8Array): void {
+    const before = this.#config;
+    this.#config = bytes;
+    const same = bytes.length === before.length && bytes.every((byte, at) => byte === before[at]);
+    if (!same) this.listener?.configChanged();
+  }
+
+  #broken(error: Error): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    // What the other workers have goes on no more either.
+    this.stop().then(() => this.listener?.failed(error), () => this.listener?.failed(error));
+  }
+
+  #lost(error: Error): void {
+    if (this.listener === null) this.trouble?.(error);
+    else this.listener.lost(error);
   }
 
   async #all(call: WorkerCall): Promise<unknown[]> {
-    return await Promise.all(this.#workers.map((worker) => worker.call(call)));
+    return await Promise.all(this.#seats.map((seat) => seat.call(call)));
   }
 
-  #of(index: number): OneWorker {
-    return this.#workers[index % this.#workers.length]!;
+  #home(index: number): WorkerSeat {
+    return this.#seats[index % this.#seats.length]!;
+  }
+
+  #of(index: number): WorkerSeat {
+    return this.#away.get(index) ?? this.#home(index);
+  }
+
+  /**
+   * Where a queue is to be started. Two workers that wait for one event file would take kicks away from each other, so queues
+   * with one for their kicks are in one worker, whichever has the first of them.
+   */
+  #choose(index: number, kick: number): WorkerSeat {
+    if (kick < 0 || this.#seats.length === 1) return this.#home(index);
+    const target = descriptorTarget(kick);
+    this.#kicks.set(index, target);
+    if (target === null) return this.#seats[0]!;
+    for (const [other, its] of this.#kicks) {
+      if (other !== index && its === target) return this.#of(other);
+    }
+    return this.#home(index);
   }
 
   /** See `Served.config`. */
@@ -256,12 +204,20 @@ export class VhostUserWorkers implements Served {
 
   /** See `Served.setCall`. */
   async setCall(index: number, descriptor: number): Promise<void> {
+    this.#calls.set(index, descriptor);
     await this.#of(index).call({ what: "setCall", index, descriptor });
   }
 
   /** See `Served.startQueue`. */
   async startQueue(index: number, start: QueueStart): Promise<void> {
-    await this.#of(index).call({ what: "startQueue", index, start });
+    const before = this.#of(index);
+    const seat = this.#choose(index, start.kick);
+    if (seat !== before) {
+      await before.call({ what: "setCall", index, descriptor: -1 });
+      this.#away.set(index, seat);
+      await seat.call({ what: "setCall", index, descriptor: this.#calls.get(index) ?? -1 });
+    }
+    await seat.call({ what: "startQueue", index, start });
   }
 
   /** See `Served.kick`. */
@@ -271,15 +227,18 @@ export class VhostUserWorkers implements Served {
 
   /** See `Served.stopQueue`. */
   async stopQueue(index: number): Promise<QueuePosition | null> {
-    return await this.#of(index).call({ what: "stopQueue", index }) as QueuePosition | null;
+    const position = await this.#of(index).call({ what: "stopQueue", index });
+    this.#kicks.delete(index);
+    return position as QueuePosition | null;
   }
 
   /** See `Served.stop`. */
   async stop(): Promise<void> {
     await this.#all({ what: "stop" });
+    this.#kicks.clear();
   }
 
-  /** See `Served.counters`: the sum of all workers. */
+  /** See `Served.counters`: the sum of all workers. Without what those did that died. */
   async counters(): Promise<readonly QueueCount[] | null> {
     const all = await this.#all({ what: "counters" }) as (QueueCount[] | null)[];
     if (all.some((each) => each === null)) return null;
@@ -298,6 +257,6 @@ export class VhostUserWorkers implements Served {
 
   /** See `Served.close`. */
   async close(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.close()));
+    await Promise.all(this.#seats.map((seat) => seat.close()));
   }
 }

@@ -3,11 +3,16 @@
  * nothing asks for kicks.
  */
 import type { Device, PollSource } from "@virtio/device";
-import { EventFd, PollSet } from "@virtio/linux";
+import { EventFd, PollSet, threadId } from "@virtio/linux";
 import { GuestMemory } from "@virtio/memory";
 import { DirtyLog, type DirtyLogPlace } from "./dirty_log.ts";
 import { DeviceRunner, GONE, type LiveQueue } from "./device_runner.ts";
-import type { FromVhostWorker, ToVhostWorker, WorkerCall } from "./worker_messages.ts";
+import {
+  type FromVhostWorker,
+  type ToVhostWorker,
+  type WorkerCall,
+  WorkerWord,
+} from "./worker_messages.ts";
 
 /** Rounds after which the event loop turns, whatever the load. */
 const ROUNDS = 256;
@@ -19,7 +24,7 @@ type Scope = Pick<Worker, "postMessage" | "addEventListener">;
 /** Made by `serveVhostUser`. */
 export class WorkerLoop {
   readonly #scope: Scope;
-  readonly #sent: Int32Array;
+  readonly #words: Int32Array;
   readonly #spin: number;
   readonly #events: boolean;
   readonly #closeDevice: () => void | Promise<void>;
@@ -43,7 +48,8 @@ export class WorkerLoop {
     options: { readonly events?: boolean; readonly close?: () => void | Promise<void> },
   ) {
     this.#scope = scope;
-    this.#sent = new Int32Array(open.sent);
+    this.#words = new Int32Array(open.words);
+    Atomics.store(this.#words, WorkerWord.thread, threadId());
     this.#spin = open.spin / 1000;
     this.#events = options.events ?? true;
     this.#closeDevice = options.close ?? (() => {});
@@ -202,7 +208,7 @@ export class WorkerLoop {
 
   /** Whether messages are outstanding. */
   #pending(): boolean {
-    return Atomics.load(this.#sent, 0) !== this.#heard;
+    return Atomics.load(this.#words, WorkerWord.sent) !== this.#heard;
   }
 
   #kicks(set: PollSet, polled: readonly LiveQueue[]): void {

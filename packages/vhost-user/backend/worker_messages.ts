@@ -38,13 +38,18 @@ export type WorkerCall =
   | { readonly what: "stop" }
   | { readonly what: "close" };
 
+/** Words that both sides see: how many calls were sent, and the number of the worker's thread. */
+export const WorkerWord = { sent: 0, thread: 1, count: 2 } as const;
+
 /** To a worker. */
 export type ToVhostWorker =
   | {
     readonly vhost: "open";
     readonly data: unknown;
-    /** Counts the calls that were sent: the worker looks before it sleeps. */
-    readonly sent: SharedArrayBuffer;
+    /** Which worker of the device. */
+    readonly index: number;
+    /** See `WorkerWord`: it looks at the calls that were sent before it sleeps, and tells which thread it is. */
+    readonly words: SharedArrayBuffer;
     /** Event file that ends its sleep. */
     readonly wake: number;
     /** Processors that it may run on; all unless given. */

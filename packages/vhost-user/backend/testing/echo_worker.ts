@@ -23,17 +23,28 @@ class LazyDevice extends QueueDevice {
   }
 }
 
-/** Throws where nobody catches it, at the first chain. */
+/** Throws where nobody catches it, with a chain in its hands: at every so many, or at one that no worker survives. */
 class DyingDevice extends QueueDevice {
-  constructor() {
-    super({ type: 42, queueSizes: [64] });
+  readonly #diesAt: number;
+  readonly #poison: number;
+  #handled = 0;
+
+  constructor(diesAt: number, poison: number) {
+    super({ type: 42, queueSizes: [64, 64, 64, 64] });
+    this.#diesAt = diesAt;
+    this.#poison = poison;
   }
 
-  protected override handle(_chain: Chain): false {
-    setTimeout(() => {
-      throw new Error("It broke");
-    }, 0);
-    return HOLD;
+  protected override handle(chain: Chain): void | false {
+    const bytes = new Uint8Array(chain.readable);
+    chain.reader.read(bytes);
+    if (++this.#handled === this.#diesAt || bytes[0] === this.#poison) {
+      queueMicrotask(() => {
+        throw new Error("It broke");
+      });
+      return HOLD;
+    }
+    chain.writer.write(bytes.map((byte) => byte + 1));
   }
 }
 
@@ -43,11 +54,15 @@ export interface EchoWorkerData {
   readonly device: "echo" | "lazy" | "dying" | "none";
   /** Whether its event loop turns. */
   readonly events: boolean;
+  /** One that dies: with which chain of its life; none unless given. */
+  readonly diesAt?: number;
+  /** One that dies: with which first byte of a chain, whatever its life. */
+  readonly poison?: number;
 }
 
 const events = !self.name.includes("blocking");
-serveVhostUser(({ device }: EchoWorkerData) => {
+serveVhostUser(({ device, diesAt, poison }: EchoWorkerData) => {
   if (device === "none") throw new Error("There is no such disk");
-  if (device === "dying") return new DyingDevice();
+  if (device === "dying") return new DyingDevice(diesAt ?? 0, poison ?? -1);
   return device === "lazy" ? new LazyDevice() : new EchoDevice(4);
 }, { events });
