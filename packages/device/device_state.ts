@@ -8,6 +8,7 @@ import { type FeatureSet, VIRTIO_F_RING_RESET, VIRTIO_F_SUSPEND } from "./featur
 import { DeviceQueues } from "./device_queues.ts";
 import { featureWord, Negotiation } from "./negotiation.ts";
 import type { QueueSetup } from "./queue_setup.ts";
+import { Rest } from "./rest.ts";
 import { checkPosition, checkSaved, hasQueues, type SavedDevice } from "./saved_device.ts";
 import {
   VIRTIO_STATUS_ACKNOWLEDGE,
@@ -33,12 +34,10 @@ export class DeviceState {
   /** While live: what the device was started with. Its interrupts are dead once it is replaced. */
   #activation: Activation | null = null;
   readonly #queues: DeviceQueues;
-  #paused = false;
-  #suspending = false;
+  readonly #rest: Rest;
   #resetting: Promise<void> | null = null;
   /** The last status that was written while a reset was draining. */
   #deferredStatus = 0;
-  #configChanged = false;
 
   /**
    * @throws {TypeError} If the device offers bits that are not its own, or the options a bit that the core cannot do.
@@ -49,7 +48,14 @@ export class DeviceState {
     this.#negotiation = new Negotiation(device, options.features, options.carries);
     this.#queues = new DeviceQueues(device, options.memory, (error) => this.fail(error));
     this.queues = this.#queues.setups;
-    device.config.listener = () => this.#configUpdated();
+    this.#rest = new Rest(this.#queues, device.config, {
+      configChanged: () => this.#activation?.interrupt.config(),
+      notifyAll: () => this.#notifyAll(),
+      fail: (error) => this.fail(error),
+    });
+    device.config.listener = () => {
+      this.#rest.configUpdated((this.#status & VIRTIO_STATUS_SUSPEND) !== 0);
+    };
   }
 
   /** All feature bits that are offered: the device's, and those of the ring and the transport. */
@@ -69,7 +75,7 @@ export class DeviceState {
 
   /** Whether the driver has set the device going and it is neither suspended nor paused nor broken. */
   get live(): boolean {
-    return this.#activation !== null && !this.#paused && !this.#suspending &&
+    return this.#activation !== null && !this.#rest.any &&
       (this.#status & VIRTIO_STATUS_DRIVER_OK) !== 0;
   }
 
@@ -161,10 +167,10 @@ export class DeviceState {
       return;
     }
     if (!this.#negotiation.has(VIRTIO_F_RING_RESET)) return;
-    if (this.#activation === null || this.#suspending) return;
+    if (this.#activation === null || this.#rest.suspending) return;
     setup.enabled = true;
     try {
-      if (this.#paused) this.#queues.park(index, this.features);
+      if (this.#rest.paused) this.#queues.park(index, this.features);
       else this.#queues.start(index, this.features);
     } catch (error) {
       this.fail(error);
@@ -228,15 +234,6 @@ export class DeviceState {
     return this.device.config.generation;
   }
 
-  #configUpdated(): void {
-    if ((this.#status & VIRTIO_STATUS_SUSPEND) !== 0 || this.#paused || this.#suspending) {
-      // 3.4.2: told when it runs again.
-      this.#configChanged = true;
-      return;
-    }
-    this.#activation?.interrupt.config();
-  }
-
   /**
    * Asks for a reset: DEVICE_NEEDS_RESET, and a configuration change notification if the device is live (2.1.2). The device
    * is stopped, so that nothing of what went wrong goes on.
@@ -255,8 +252,7 @@ export class DeviceState {
   /** Stops the device for good, in this life. What it still drains, a reset waits for. */
   #stopDevice(): void {
     this.#activation = null;
-    this.#paused = false;
-    this.#suspending = false;
+    this.#rest.end();
     this.#queues.forget();
     let stopped: void | Promise<void> = undefined;
     try {
@@ -279,8 +275,7 @@ export class DeviceState {
       this.#resetting = null;
       this.#status = 0;
       this.#negotiation.reset();
-      this.#configChanged = false;
-      this.device.config.release();
+      this.#rest.forget();
       this.#queues.reset();
       this.#options.onReset?.();
       const deferred = this.#deferredStatus;
@@ -295,36 +290,17 @@ export class DeviceState {
     this.#resetting = this.#queues.drained().then(finish);
   }
 
-  #unpark(): void {
-    this.#queues.unpark();
-    if (this.#configChanged) {
-      this.#configChanged = false;
-      this.#activation?.interrupt.config();
-    }
-    this.#notifyAll();
-  }
-
-  /** 3.4: stop consuming, wait for what is being processed, notify, then show SUSPEND without DRIVER_OK. */
   #suspend(): void {
     if (!this.#negotiation.has(VIRTIO_F_SUSPEND)) return;
-    if (this.#activation === null || this.#suspending) return;
-    this.#suspending = true;
-    this.#queues.parkAll(() => {
-      this.#suspending = false;
+    if (this.#activation === null || this.#rest.suspending) return;
+    this.#rest.suspend(() => {
       this.#status = (this.#status & ~VIRTIO_STATUS_DRIVER_OK) | VIRTIO_STATUS_SUSPEND;
-      this.device.config.hold();
     });
   }
 
   #resume(): void {
     this.#status = (this.#status & ~VIRTIO_STATUS_SUSPEND) | VIRTIO_STATUS_DRIVER_OK;
-    if (this.device.config.release()) this.#configChanged = true;
-    if (this.#paused) return;
-    try {
-      this.#unpark();
-    } catch (error) {
-      this.fail(error);
-    }
+    this.#rest.resume();
   }
 
   /** Resolves when no reset, suspend or queue reset is draining. */
@@ -339,26 +315,20 @@ export class DeviceState {
    */
   async pause(): Promise<void> {
     await this.settled();
-    if (this.#paused) return;
+    if (this.#rest.paused) return;
     if (!this.live) {
-      this.#paused = this.#activation !== null;
+      this.#rest.paused = this.#activation !== null;
       return;
     }
-    this.#paused = true;
-    this.#queues.parkAll(() => {});
+    this.#rest.pause();
     await this.settled();
   }
 
   /** Goes on after `pause` or `restore`. */
   unpause(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    if (!this.live) return;
-    try {
-      this.#unpark();
-    } catch (error) {
-      this.fail(error);
-    }
+    if (!this.#rest.paused) return;
+    this.#rest.paused = false;
+    if (this.live) this.#rest.wake();
   }
 
   /**
@@ -375,7 +345,7 @@ export class DeviceState {
       type: this.device.type,
       status: this.#status,
       accepted: this.#negotiation.accepted,
-      configChanged: this.#configChanged || this.device.config.pending,
+      configChanged: this.#rest.configChanged || this.device.config.pending,
       queues: this.queues.map((setup, index) => setup.save(this.#queues.position(index))),
       device: this.device.save?.() ?? null,
     };
@@ -413,8 +383,8 @@ export class DeviceState {
       throw error;
     }
     this.#status = saved.status;
-    this.#configChanged = saved.configChanged;
-    this.#paused = this.#activation !== null;
+    this.#rest.configChanged = saved.configChanged;
+    this.#rest.paused = this.#activation !== null;
     if ((saved.status & VIRTIO_STATUS_SUSPEND) !== 0) this.device.config.hold();
   }
 

@@ -125,39 +125,6 @@ export const DEVICE_STATE: readonly MutatedFile[] = [
         edits: [["if (!this.#negotiation.has(VIRTIO_F_SUSPEND)) return;", ""]],
       },
       {
-        name: "suspend-does-not-drain",
-        about: "the status says suspended while requests are being worked on",
-        edits: [[
-          "this.#suspending = true;",
-          `this.#suspending = true;
-    this.#status = (this.#status & ~VIRTIO_STATUS_DRIVER_OK) | VIRTIO_STATUS_SUSPEND;`,
-        ]],
-      },
-      {
-        name: "suspend-changes-config",
-        about: "the configuration changes while the device is suspended",
-        edits: [["      this.device.config.hold();\n    });", "    });"]],
-      },
-      {
-        name: "resume-forgets-config",
-        about: "a configuration that changed while suspended is not told of on resume",
-        edits: [[
-          "if (this.device.config.release()) this.#configChanged = true;",
-          "this.device.config.release();",
-        ]],
-      },
-      {
-        name: "resume-forgets-kicks",
-        about: "what was made available while suspended is not looked at on resume",
-        edits: [[
-          `      this.#activation?.interrupt.config();
-    }
-    this.#notifyAll();`,
-          `      this.#activation?.interrupt.config();
-    }`,
-        ]],
-      },
-      {
         name: "ring-reset-not-negotiated",
         about: "a queue can be reset though RING_RESET was not negotiated",
         edits: [[
@@ -181,6 +148,40 @@ export const DEVICE_STATE: readonly MutatedFile[] = [
         edits: [[
           "if (this.live || this.#resetting !== null || this.#queues.draining) {",
           "if (this.#resetting !== null) {",
+        ]],
+      },
+    ],
+  },
+  {
+    file: "packages/device/rest.ts",
+    mutants: [
+      {
+        name: "suspend-does-not-drain",
+        about: "the status says suspended while requests are being worked on",
+        edits: [[
+          "this.suspending = true;",
+          "this.suspending = true;\n    suspended();",
+        ]],
+      },
+      {
+        name: "suspend-changes-config",
+        about: "the configuration changes while the device is suspended",
+        edits: [["      this.#config.hold();\n    });", "    });"]],
+      },
+      {
+        name: "resume-forgets-config",
+        about: "a configuration that changed while suspended is not told of on resume",
+        edits: [[
+          "if (this.#config.release()) this.configChanged = true;",
+          "this.#config.release();",
+        ]],
+      },
+      {
+        name: "resume-forgets-kicks",
+        about: "what was made available while suspended is not looked at on resume",
+        edits: [[
+          "      this.#host.notifyAll();\n",
+          "",
         ]],
       },
     ],
