@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   CORE_FEATURES,
+  type Device,
   DeviceState,
   VIRTIO_F_NOTIF_CONFIG_DATA,
   VIRTIO_F_RING_PACKED,
@@ -13,7 +14,9 @@ import { DriverError } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
 import { MmioTransport } from "@virtio/transport/mmio";
 import { connectMmio } from "@virtio/transport/mmio/driver";
-import { AGREED, FOUND, LIVE, Rig, TestDevice } from "../../packages/device/testing.ts";
+import { AGREED, FOUND, LIVE, TestDevice } from "../../packages/device/testing.ts";
+import { PlacedRig } from "./placed_rig.ts";
+import { everywhere } from "./places.ts";
 import { SessionBench, statusWrites } from "./session_bench.ts";
 
 const ALL = (1n << 128n) - 1n;
@@ -97,7 +100,7 @@ Deno.test("2.2.1-G7 where a feature is lacking that it cannot do without, the dr
   assertEquals(picky.transport.state.status, AGREED | VIRTIO_STATUS_FAILED);
 });
 
-function state(device: TestDevice, features?: bigint, carries = CORE_FEATURES): DeviceState {
+function state(device: Device, features?: bigint, carries = CORE_FEATURES): DeviceState {
   return new DeviceState(device, {
     memory: GuestMemory.allocate(0x1000),
     interrupt: { queue: () => {}, config: () => {} },
@@ -118,38 +121,50 @@ Deno.test("2.2.2-D1 a device with a feature that requires another which is not o
   }
 });
 
-Deno.test("2.2.2-D2 every subset of what is offered is accepted, and everything else refused", () => {
-  const offered = 0b101n | VIRTIO_F_RING_PACKED | VIRTIO_F_RING_RESET | VIRTIO_F_VERSION_1;
-  const bits = [1n, 0b100n, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET];
-  const rig = new Rig({
-    device: new TestDevice({ features: 0b101n }),
-    features: VIRTIO_F_RING_PACKED | VIRTIO_F_RING_RESET,
-  });
-  assertEquals(rig.state.offered, offered);
-  for (let subset = 0; subset < 16; subset++) {
-    const features = bits.reduce((sum, bit, i) => (subset >> i) & 1 ? sum | bit : sum, 0n);
+everywhere(
+  "2.2.2-D2 every subset of what is offered is accepted, and everything else refused",
+  async (place) => {
+    const offered = 0b101n | VIRTIO_F_RING_PACKED | VIRTIO_F_RING_RESET | VIRTIO_F_VERSION_1;
+    const bits = [1n, 0b100n, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET];
+    const rig = await PlacedRig.open(place, { features: 0b101n }, {
+      features: VIRTIO_F_RING_PACKED | VIRTIO_F_RING_RESET,
+    });
+    assertEquals(rig.state.offered, offered);
+    for (let subset = 0; subset < 16; subset++) {
+      const features = bits.reduce((sum, bit, i) => (subset >> i) & 1 ? sum | bit : sum, 0n);
+      rig.status = 0;
+      rig.negotiate(features);
+      assertEquals([rig.status, rig.state.features], [AGREED, features | VIRTIO_F_VERSION_1]);
+    }
+    for (let bit = 0n; bit < 128n; bit++) {
+      if ((offered >> bit & 1n) === 1n) continue;
+      rig.status = 0;
+      rig.negotiate(1n << bit);
+      assertEquals([rig.status, rig.state.features], [FOUND, 0n], `bit ${bit}`);
+    }
+    // A subset that is not valid, because a feature lacks what it requires.
+    const needy = await PlacedRig.open(place, { features: 3n, requires: [[2n, 1n]] });
+    for (const [features, status] of [[2n, FOUND], [3n, AGREED], [1n, AGREED]] as const) {
+      needy.status = 0;
+      needy.negotiate(features);
+      assertEquals(needy.status, status);
+    }
+    // A subset that the device cannot work with.
+    rig.run(({ device }) => {
+      device.acceptable = (features) => (features & 0b101n) !== 0b001n;
+    });
     rig.status = 0;
-    rig.negotiate(features);
-    assertEquals([rig.status, rig.state.features], [AGREED, features | VIRTIO_F_VERSION_1]);
-  }
-  for (let bit = 0n; bit < 128n; bit++) {
-    if ((offered >> bit & 1n) === 1n) continue;
-    rig.status = 0;
-    rig.negotiate(1n << bit);
-    assertEquals([rig.status, rig.state.features], [FOUND, 0n], `bit ${bit}`);
-  }
-  // A subset that is not valid, because a feature lacks what it requires.
-  const needy = new Rig({ device: new TestDevice({ features: 3n, requires: [[2n, 1n]] }) });
-  for (const [features, status] of [[2n, FOUND], [3n, AGREED], [1n, AGREED]] as const) {
-    needy.status = 0;
-    needy.negotiate(features);
-    assertEquals(needy.status, status);
-  }
-  // A subset that the device cannot work with.
-  rig.device.acceptable = (features) => (features & 0b101n) !== 0b001n;
-  rig.status = 0;
-  rig.negotiate(0b001n);
-  assertEquals(rig.status, FOUND);
+    rig.negotiate(0b001n);
+    assertEquals(rig.status, FOUND);
+  },
+);
+
+everywhere("2.2.2-D1 what requires something else says so wherever it runs", async (place) => {
+  const requires = [[0b010n, 0b001n]] as const;
+  const bad = await place.open("test", { features: 0b010n, requires });
+  assertThrows(() => state(bad.device), TypeError, "without what it requires");
+  const good = await place.open("test", { features: 0b011n, requires });
+  assertEquals(state(good.device).offered & 7n, 0b011n);
 });
 
 Deno.test("2.2.2-D3 nothing is offered that would not be supported: no other type's or reserved bits, none that the transport cannot carry", () => {
@@ -169,15 +184,18 @@ Deno.test("2.2.2-D3 nothing is offered that would not be supported: no other typ
   }
 });
 
-Deno.test("2.2.2-D4 features that were agreed on once are agreed on again after a reset", () => {
-  const rig = new Rig({ device: new TestDevice({ features: 0b11n }) });
-  for (const features of [0n, 0b11n, CORE_FEATURES, 0b1n | VIRTIO_F_RING_PACKED]) {
-    for (let life = 0; life < 3; life++) {
-      rig.status = 0;
-      rig.negotiate(features);
-      assertEquals(rig.status, AGREED);
-      rig.status = LIVE;
-      if (life === 1) rig.state.fail(new Error("broken"));
+everywhere(
+  "2.2.2-D4 features that were agreed on once are agreed on again after a reset",
+  async (place) => {
+    const rig = await PlacedRig.open(place, { features: 0b11n });
+    for (const features of [0n, 0b11n, CORE_FEATURES, 0b1n | VIRTIO_F_RING_PACKED]) {
+      for (let life = 0; life < 3; life++) {
+        rig.status = 0;
+        rig.negotiate(features);
+        assertEquals(rig.status, AGREED);
+        rig.status = LIVE;
+        if (life === 1) rig.state.fail(new Error("broken"));
+      }
     }
-  }
-});
+  },
+);

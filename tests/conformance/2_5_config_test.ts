@@ -4,7 +4,9 @@ import * as blk from "@virtio/blk";
 import { BLK_DRIVER_FEATURES, BlkDriver } from "@virtio/blk/driver";
 import { ConfigSpace, type FeatureSet } from "@virtio/device";
 import { GuestMemory } from "@virtio/memory";
-import { dmaPool, LocalTransport, Rig, TestDevice } from "../../packages/device/testing.ts";
+import { dmaPool, LocalTransport, TestDevice } from "../../packages/device/testing.ts";
+import { PlacedRig } from "./placed_rig.ts";
+import { everywhere } from "./places.ts";
 import { SessionBench } from "./session_bench.ts";
 
 const { BlkConfigOffset: at } = blk;
@@ -101,20 +103,22 @@ Deno.test("2.5.1-G3 2.5.1-G4 the driver works with a configuration that is large
   assert(Math.max(...await touched(some, blkConfig(24))) < 24);
 });
 
-Deno.test("2.5.2-D1 every field can be read before FEATURES_OK, right after a reset too", () => {
-  const config = new ConfigSpace(16);
-  for (let i = 0; i < 16; i++) config.view.setUint8(i, i + 1);
-  const rig = new Rig({ device: new TestDevice({ config }) });
-  const read = (): number[] => Array.from({ length: 16 }, (_, i) => rig.state.readConfig(i, 1));
-  const expected = Array.from({ length: 16 }, (_, i) => i + 1);
-  assertEquals(read(), expected);
-  for (const status of [1, 3]) {
-    rig.status = status;
+everywhere(
+  "2.5.2-D1 every field can be read before FEATURES_OK, right after a reset too",
+  async (place) => {
+    const config = Uint8Array.from({ length: 16 }, (_, i) => i + 1);
+    const rig = await PlacedRig.open(place, { config });
+    const read = (): number[] => Array.from({ length: 16 }, (_, i) => rig.state.readConfig(i, 1));
+    const expected = Array.from({ length: 16 }, (_, i) => i + 1);
     assertEquals(read(), expected);
-  }
-  rig.accept(1n << 32n);
-  assertEquals(read(), expected);
-  rig.start();
-  rig.status = 0;
-  assertEquals(read(), expected);
-});
+    for (const status of [1, 3]) {
+      rig.status = status;
+      assertEquals(read(), expected);
+    }
+    rig.accept(1n << 32n);
+    assertEquals(read(), expected);
+    rig.start();
+    rig.status = 0;
+    assertEquals(read(), expected);
+  },
+);

@@ -3,8 +3,10 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { VIRTIO_F_RING_RESET } from "@virtio/device";
 import { DriverError } from "@virtio/device/driver";
 import { BufferList } from "@virtio/vring/driver";
-import { later, LIVE, Rig, turns } from "../../packages/device/testing.ts";
+import { LIVE } from "../../packages/device/testing.ts";
 import { FORMATS, rawDriver } from "../../packages/vring/testing/raw_driver.ts";
+import { PlacedRig } from "./placed_rig.ts";
+import { everywhere } from "./places.ts";
 import { SessionBench } from "./session_bench.ts";
 
 for (const [name, format] of FORMATS) {
@@ -15,88 +17,98 @@ for (const [name, format] of FORMATS) {
     write: true,
   }];
 
-  Deno.test(`2.6.1.1.1-D1 after its reset a queue's requests are not executed, and it is not notified of (${name})`, async () => {
-    for (const inFlight of [false, true]) {
-      const rig = new Rig();
+  everywhere(
+    `2.6.1.1.1-D1 after its reset a queue's requests are not executed, and it is not notified of (${name})`,
+    async (place) => {
+      for (const inFlight of [false, true]) {
+        const rig = await PlacedRig.open(place);
+        const raw = rig.startRaw(FEATURES);
+        if (inFlight) {
+          rig.run(({ device, work }) => {
+            device.handler = () => work.promise;
+          });
+          raw.send(BUFFER);
+          rig.state.notify(0);
+        }
+        rig.state.resetQueue(0);
+        // Available before the reset is complete, and after it.
+        raw.send(BUFFER);
+        rig.state.notify(0);
+        rig.run(({ work }) => work.resolve());
+        await rig.turns(1);
+        assertEquals(rig.state.queues[0]!.resetting, false);
+        const handled = rig.handled.length;
+        const interrupts = rig.interrupts.length;
+        raw.send(BUFFER);
+        for (let i = 0; i < 3; i++) rig.state.notify(0);
+        await rig.turns(1);
+        assertEquals([rig.handled.length, rig.interrupts.length], [handled, interrupts]);
+        assertEquals(handled, inFlight ? 1 : 0);
+        assertEquals(raw.takeUsed().length, inFlight ? 1 : 0);
+        assertEquals(rig.status, LIVE);
+      }
+    },
+  );
+
+  everywhere(
+    `2.6.1.1.1-D2 a queue that was reset starts from its default state: registers, available and used positions (${name})`,
+    async (place) => {
+      const rig = await PlacedRig.open(place);
       const raw = rig.startRaw(FEATURES);
-      const work = later();
-      if (inFlight) {
-        rig.device.handler = () => work.promise;
+      for (let i = 0; i < 5; i++) {
         raw.send(BUFFER);
         rig.state.notify(0);
       }
       rig.state.resetQueue(0);
-      // Available before the reset is complete, and after it.
-      raw.send(BUFFER);
-      rig.state.notify(0);
-      work.resolve();
-      await turns(1);
-      assertEquals(rig.state.queues[0]!.resetting, false);
-      const handled = rig.device.handled.length;
-      const interrupts = rig.interrupts.length;
-      raw.send(BUFFER);
-      for (let i = 0; i < 3; i++) rig.state.notify(0);
-      await turns(1);
-      assertEquals([rig.device.handled.length, rig.interrupts.length], [handled, interrupts]);
-      assertEquals(handled, inFlight ? 1 : 0);
-      assertEquals(raw.takeUsed().length, inFlight ? 1 : 0);
-      assertEquals(rig.status, LIVE);
-    }
-  });
-
-  Deno.test(`2.6.1.1.1-D2 a queue that was reset starts from its default state: registers, available and used positions (${name})`, () => {
-    const rig = new Rig();
-    const raw = rig.startRaw(FEATURES);
-    for (let i = 0; i < 5; i++) {
-      raw.send(BUFFER);
-      rig.state.notify(0);
-    }
-    rig.state.resetQueue(0);
-    const setup = rig.state.queues[0]!;
-    assertEquals(
-      [setup.size, setup.enabled, setup.address(0), setup.address(1), setup.address(2)],
-      [
-        8,
-        false,
-        0,
-        0,
-        0,
-      ],
-    );
-    // A driver that starts at index 0 and wrap counter 1 is understood, so the device is there too.
-    const config = rig.place(0, 8, format);
-    const again = rawDriver(rig.memory, config, format);
-    rig.enable(0, config);
-    again.send(BUFFER);
-    rig.state.notify(0);
-    assertEquals(again.takeUsed(), [{ id: 0, length: 4 }]);
-    if (name === "split") {
-      assertEquals(rig.memory.readU16(config.deviceArea + 2), 1);
-    }
-  });
-
-  Deno.test(`2.6.1.2.1-D1 a queue that is enabled again has the size and the place that the driver gave it now (${name})`, () => {
-    const rig = new Rig();
-    rig.startRaw(FEATURES, 8);
-    for (const [size, base] of [[4, 0x2_0000], [2, 0x2_4000], [8, 0x2_8000], [1, 0x2_c000]]) {
-      rig.state.resetQueue(0);
-      const config = {
-        size: size!,
-        descriptorArea: base!,
-        driverArea: base! + 0x1000,
-        deviceArea: base! + 0x2000,
-      };
-      const raw = rawDriver(rig.memory, config, format);
+      const setup = rig.state.queues[0]!;
+      assertEquals(
+        [setup.size, setup.enabled, setup.address(0), setup.address(1), setup.address(2)],
+        [
+          8,
+          false,
+          0,
+          0,
+          0,
+        ],
+      );
+      // A driver that starts at index 0 and wrap counter 1 is understood, so the device is there too.
+      const config = rig.place(0, 8, format);
+      const again = rawDriver(rig.memory, config, format);
       rig.enable(0, config);
-      assertEquals(rig.state.queues[0]!.size, size);
-      for (let i = 0; i < 20; i++) {
-        raw.send([{ address: 0x5_1000, length: 4, write: true }]);
-        rig.state.notify(0);
-        assertEquals(raw.takeUsed().length, 1, `size ${size}, buffer ${i}`);
+      again.send(BUFFER);
+      rig.state.notify(0);
+      assertEquals(again.takeUsed(), [{ id: 0, length: 4 }]);
+      if (name === "split") {
+        assertEquals(rig.memory.readU16(config.deviceArea + 2), 1);
       }
-    }
-    assertEquals(rig.status, LIVE);
-  });
+    },
+  );
+
+  everywhere(
+    `2.6.1.2.1-D1 a queue that is enabled again has the size and the place that the driver gave it now (${name})`,
+    async (place) => {
+      const rig = await PlacedRig.open(place);
+      rig.startRaw(FEATURES, 8);
+      for (const [size, base] of [[4, 0x2_0000], [2, 0x2_4000], [8, 0x2_8000], [1, 0x2_c000]]) {
+        rig.state.resetQueue(0);
+        const config = {
+          size: size!,
+          descriptorArea: base!,
+          driverArea: base! + 0x1000,
+          deviceArea: base! + 0x2000,
+        };
+        const raw = rawDriver(rig.memory, config, format);
+        rig.enable(0, config);
+        assertEquals(rig.state.queues[0]!.size, size);
+        for (let i = 0; i < 20; i++) {
+          raw.send([{ address: 0x5_1000, length: 4, write: true }]);
+          rig.state.notify(0);
+          assertEquals(raw.takeUsed().length, 1, `size ${size}, buffer ${i}`);
+        }
+      }
+      assertEquals(rig.status, LIVE);
+    },
+  );
 
   Deno.test(`2.6.1.1.2-G1 the driver verifies that the queue was reset before it does anything with it (${name})`, async () => {
     const bench = new SessionBench();

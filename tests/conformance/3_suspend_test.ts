@@ -10,8 +10,10 @@ import {
   VIRTIO_STATUS_SUSPEND,
 } from "@virtio/device";
 import { DriverError } from "@virtio/device/driver";
-import { AGREED, FOUND, LIVE, Rig, turns } from "../../packages/device/testing.ts";
+import { AGREED, FOUND, LIVE } from "../../packages/device/testing.ts";
 import { FORMATS } from "../../packages/vring/testing/raw_driver.ts";
+import { PlacedRig } from "./placed_rig.ts";
+import { everywhere } from "./places.ts";
 import { SessionBench, statusWrites } from "./session_bench.ts";
 
 const SUSPENDED = AGREED | VIRTIO_STATUS_SUSPEND;
@@ -104,8 +106,8 @@ for (const [name, format] of FORMATS) {
   });
 }
 
-Deno.test("3.4.2-D1 SUSPEND is ignored before the device is initialised", () => {
-  const rig = new Rig();
+everywhere("3.4.2-D1 SUSPEND is ignored before the device is initialised", async (place) => {
+  const rig = await PlacedRig.open(place);
   for (const status of [VIRTIO_STATUS_SUSPEND, FOUND | VIRTIO_STATUS_SUSPEND]) {
     rig.status = status;
     assertEquals(rig.status & VIRTIO_STATUS_SUSPEND, 0);
@@ -114,15 +116,15 @@ Deno.test("3.4.2-D1 SUSPEND is ignored before the device is initialised", () => 
   rig.status = SUSPENDED;
   assertEquals(rig.status, AGREED);
   rig.status = LIVE;
-  assertEquals([rig.status, rig.device.starts], [LIVE, 1]);
+  assertEquals([rig.status, rig.starts], [LIVE, 1]);
   // After a reset it is as uninitialised as at first.
   rig.status = 0;
   rig.status = VIRTIO_STATUS_SUSPEND;
   assertEquals(rig.status, 0);
 });
 
-Deno.test("3.4.2-D2 writes to the configuration are ignored while suspended", () => {
-  const rig = new Rig();
+everywhere("3.4.2-D2 writes to the configuration are ignored while suspended", async (place) => {
+  const rig = await PlacedRig.open(place);
   rig.start(CORE_FEATURES);
   rig.state.writeConfig(0, 1, 1);
   rig.status = SUSPEND;
@@ -136,89 +138,98 @@ Deno.test("3.4.2-D2 writes to the configuration are ignored while suspended", ()
 for (const [name, format] of FORMATS) {
   const FEATURES = (CORE_FEATURES & ~VIRTIO_F_RING_PACKED & ~VIRTIO_F_EVENT_IDX) | format;
 
-  Deno.test(`3.4.2-D3 while suspended the device sends no notification, touches no queue, and changes no configuration (${name})`, async () => {
-    const rig = new Rig();
-    const queue = rig.start(FEATURES);
-    rig.status = SUSPEND;
-    rig.send(queue, 1);
-    const image = rig.memory.regions[0]!.bytes.slice();
-    const config = rig.device.config.bytes.slice();
-    for (let i = 0; i < 3; i++) rig.state.notify(0);
-    rig.device.config.update((view) => view.setUint32(0, 0x1234, true));
-    rig.status = SUSPENDED;
-    await turns(2);
-    assertEquals([rig.interrupts, rig.device.handled, rig.status], [[], [], SUSPENDED]);
-    assertEquals(rig.device.config.bytes, config);
-    assert(rig.memory.regions[0]!.bytes.every((byte, i) => byte === image[i]));
-    rig.status = LIVE;
-    assertEquals(rig.take(queue), [1]);
-  });
+  everywhere(
+    `3.4.2-D3 while suspended the device sends no notification, touches no queue, and changes no configuration (${name})`,
+    async (place) => {
+      const rig = await PlacedRig.open(place);
+      const queue = rig.start(FEATURES);
+      rig.status = SUSPEND;
+      rig.send(queue, 1);
+      const image = rig.memory.regions[0]!.bytes.slice();
+      const config = (): number[] => [0, 4, 8, 12].map((at) => rig.state.readConfig(at, 4));
+      const shown = config();
+      for (let i = 0; i < 3; i++) rig.state.notify(0);
+      rig.setConfig(0, 0x12);
+      rig.status = SUSPENDED;
+      await rig.turns(2);
+      assertEquals([rig.interrupts, rig.handled, rig.status], [[], [], SUSPENDED]);
+      assertEquals(config(), shown);
+      assert(rig.memory.regions[0]!.bytes.every((byte, i) => byte === image[i]));
+      rig.status = LIVE;
+      assertEquals(rig.take(queue), [1]);
+    },
+  );
 
-  Deno.test(`3.4.2-D8 3.4.2-D9 3.4.2-D10 before SUSPEND is shown the device takes nothing new, finishes what it has, and notifies of it (${name})`, async () => {
-    const rig = new Rig();
-    const queue = rig.start(FEATURES);
-    rig.device.hold();
-    for (let i = 0; i < 3; i++) rig.send(queue, i);
-    rig.state.notify(0);
-    const held = rig.device.held.splice(0);
-    rig.status = SUSPEND;
-    rig.send(queue, 3);
-    rig.state.notify(0);
-    for (const [i, { chain }] of held.entries()) {
-      await turns(1);
-      assertEquals([rig.status, rig.device.held.length], [LIVE, 0], `before ${i}`);
-      rig.device.finish(0, chain);
-    }
-    const shown: number[] = [];
-    rig.onInterrupt = () => shown.push(rig.status);
-    await turns(1);
-    assertEquals([rig.status, shown, rig.interrupts.at(-1)], [SUSPENDED, [LIVE], 0]);
-    assertEquals(rig.take(queue), [0, 1, 2]);
-  });
+  everywhere(
+    `3.4.2-D8 3.4.2-D9 3.4.2-D10 before SUSPEND is shown the device takes nothing new, finishes what it has, and notifies of it (${name})`,
+    async (place) => {
+      const rig = await PlacedRig.open(place);
+      const queue = rig.start(FEATURES);
+      rig.hold();
+      for (let i = 0; i < 3; i++) rig.send(queue, i);
+      rig.state.notify(0);
+      assertEquals(rig.held, 3);
+      rig.status = SUSPEND;
+      rig.send(queue, 3);
+      rig.state.notify(0);
+      for (let left = 3; left > 0; left--) {
+        await rig.turns(1);
+        assertEquals([rig.status, rig.held], [LIVE, left]);
+        rig.finish();
+      }
+      const shown: number[] = [];
+      rig.onInterrupt = () => shown.push(rig.status);
+      await rig.turns(1);
+      assertEquals([rig.status, shown, rig.interrupts.at(-1)], [SUSPENDED, [LIVE], 0]);
+      assertEquals(rig.take(queue), [0, 1, 2]);
+    },
+  );
 }
 
-Deno.test("3.4.2-D4 3.4.2-D5 a configuration that changes meanwhile is notified of when the device runs again", () => {
-  const rig = new Rig();
-  rig.start(CORE_FEATURES);
-  rig.status = SUSPEND;
-  const before = rig.state.configGeneration;
-  for (let i = 1; i < 4; i++) rig.device.config.update((view) => view.setUint8(0, i));
-  assertEquals(rig.interrupts, []);
-  let seen = 0;
-  rig.onInterrupt = () => seen = rig.status;
-  rig.status = LIVE;
-  assertEquals([rig.interrupts, seen, rig.state.readConfig(0, 1)], [["config"], LIVE, 3]);
-  assert(rig.state.configGeneration !== before);
-  // Once: not again after the next.
-  rig.status = SUSPEND;
-  rig.status = LIVE;
-  assertEquals(rig.interrupts, ["config"]);
-});
+everywhere(
+  "3.4.2-D4 3.4.2-D5 a configuration that changes meanwhile is notified of when the device runs again",
+  async (place) => {
+    const rig = await PlacedRig.open(place);
+    rig.start(CORE_FEATURES);
+    rig.status = SUSPEND;
+    const before = rig.state.configGeneration;
+    for (let i = 1; i < 4; i++) rig.setConfig(0, i);
+    assertEquals(rig.interrupts, []);
+    let seen = 0;
+    rig.onInterrupt = () => seen = rig.status;
+    rig.status = LIVE;
+    assertEquals([rig.interrupts, seen, rig.state.readConfig(0, 1)], [["config"], LIVE, 3]);
+    assert(rig.state.configGeneration !== before);
+    // Once: not again after the next.
+    rig.status = SUSPEND;
+    rig.status = LIVE;
+    assertEquals(rig.interrupts, ["config"]);
+  },
+);
 
-Deno.test("3.4.2-D6 the device suspends, or asks for a reset if it cannot", async () => {
-  const rig = new Rig();
+everywhere("3.4.2-D6 the device suspends, or asks for a reset if it cannot", async (place) => {
+  const rig = await PlacedRig.open(place);
   rig.start(CORE_FEATURES);
   rig.status = SUSPEND;
   assertEquals(rig.status, SUSPENDED);
-  for (
-    const stop of [
-      () => {
-        throw new Error("stuck");
-      },
-      () => Promise.reject(new Error("stuck")),
-    ]
-  ) {
-    const other = new Rig();
+  for (const later of [false, true]) {
+    const other = await PlacedRig.open(place);
     other.start(CORE_FEATURES);
-    other.device.stopQueue = stop;
+    other.run(({ device }, later) => {
+      device.stopQueue = () => {
+        const error = new Error("stuck");
+        if (later) return Promise.reject(error);
+        throw error;
+      };
+    }, later);
     other.status = SUSPEND;
     await other.state.settled();
     assertEquals(other.status, LIVE | VIRTIO_STATUS_DEVICE_NEEDS_RESET);
   }
 });
 
-Deno.test("3.4.2-D7 the device resumes, or asks for a reset if it cannot", () => {
-  const rig = new Rig();
+everywhere("3.4.2-D7 the device resumes, or asks for a reset if it cannot", async (place) => {
+  const rig = await PlacedRig.open(place);
   const queue = rig.start(CORE_FEATURES);
   rig.status = SUSPEND;
   rig.status = LIVE;
@@ -227,9 +238,11 @@ Deno.test("3.4.2-D7 the device resumes, or asks for a reset if it cannot", () =>
   rig.state.notify(0);
   assertEquals(rig.take(queue), [1]);
   rig.status = SUSPEND;
-  rig.device.startQueue = () => {
-    throw new Error("gone");
-  };
+  rig.run(({ device }) => {
+    device.startQueue = () => {
+      throw new Error("gone");
+    };
+  });
   rig.status = LIVE;
   assert(rig.needsReset);
 });

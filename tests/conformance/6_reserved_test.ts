@@ -17,15 +17,10 @@ import { GuestMemory } from "@virtio/memory";
 import { PciTransport } from "@virtio/transport/pci";
 import { connectPci } from "@virtio/transport/pci/driver";
 import { BufferList } from "@virtio/vring/driver";
-import {
-  dmaPool,
-  FOUND,
-  Rig,
-  TEST_TYPE,
-  TestDevice,
-  turns,
-} from "../../packages/device/testing.ts";
+import { dmaPool, FOUND, Rig, TEST_TYPE, TestDevice } from "../../packages/device/testing.ts";
 import { FORMATS } from "../../packages/vring/testing/raw_driver.ts";
+import { PlacedRig } from "./placed_rig.ts";
+import { everywhere } from "./places.ts";
 import { SessionBench } from "./session_bench.ts";
 
 Deno.test("6.1-G1 the driver accepts VERSION_1, even if the caller names no core feature at all", async () => {
@@ -96,9 +91,9 @@ Deno.test("6.1-G12 the driver accepts NOTIF_CONFIG_DATA if it is offered, over P
   assertEquals(session.queue(1).take(), 5);
 });
 
-Deno.test("6.2-D1 every device offers VERSION_1, whatever its options say", () => {
+everywhere("6.2-D1 every device offers VERSION_1, whatever its options say", async (place) => {
   for (const features of [0n, VIRTIO_F_RING_PACKED, CORE_FEATURES]) {
-    const rig = new Rig({ features });
+    const rig = await PlacedRig.open(place, {}, { features });
     assertEquals(rig.state.readDeviceFeatures(1) & 1, 1);
   }
   const memory = GuestMemory.allocate(0x1000);
@@ -111,45 +106,53 @@ Deno.test("6.2-D1 every device offers VERSION_1, whatever its options say", () =
   assertEquals(state.offered & VIRTIO_F_VERSION_1, VIRTIO_F_VERSION_1);
 });
 
-Deno.test("6.2-D2 a device does not operate for a driver that does not accept VERSION_1", () => {
-  const rig = new Rig();
-  rig.status = FOUND;
-  rig.accept(VIRTIO_F_RING_PACKED);
-  rig.status = 0xf;
-  assertEquals([rig.status, rig.device.starts], [FOUND, 0]);
-});
+everywhere(
+  "6.2-D2 a device does not operate for a driver that does not accept VERSION_1",
+  async (place) => {
+    const rig = await PlacedRig.open(place);
+    rig.status = FOUND;
+    rig.accept(VIRTIO_F_RING_PACKED);
+    rig.status = 0xf;
+    assertEquals([rig.status, rig.starts], [FOUND, 0]);
+  },
+);
 
 for (const [name, format] of FORMATS) {
-  Deno.test(`6.2-D5 with IN_ORDER buffers are used in the order in which they were made available, in whatever order they complete (${name})`, async () => {
-    const orders = [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]];
-    for (const order of orders) {
-      const rig = new Rig();
-      const queue = rig.start(format | VIRTIO_F_IN_ORDER);
-      const taken: number[] = [];
-      // Twice around the ring.
-      for (let round = 0; round < 4; round++) {
-        rig.device.hold();
-        for (let i = 0; i < 4; i++) rig.send(queue, 4 * round + i);
-        rig.state.notify(0);
-        const held = rig.device.held.splice(0);
-        for (const i of order) {
-          rig.device.finish(0, held[i]!.chain);
-          await turns(1);
-          taken.push(...rig.take(queue));
+  everywhere(
+    `6.2-D5 with IN_ORDER buffers are used in the order in which they were made available, in whatever order they complete (${name})`,
+    async (place) => {
+      const orders = [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]];
+      for (const order of orders) {
+        const rig = await PlacedRig.open(place);
+        const queue = rig.start(format | VIRTIO_F_IN_ORDER);
+        const taken: number[] = [];
+        // Twice around the ring.
+        for (let round = 0; round < 4; round++) {
+          rig.hold();
+          for (let i = 0; i < 4; i++) rig.send(queue, 4 * round + i);
+          rig.state.notify(0);
+          assertEquals(rig.held, 4);
+          const left = [0, 1, 2, 3];
+          for (const i of order) {
+            rig.finish(left.indexOf(i));
+            left.splice(left.indexOf(i), 1);
+            await rig.turns(1);
+            taken.push(...rig.take(queue));
+          }
         }
+        assertEquals(taken, Array.from({ length: 16 }, (_, i) => i), order.join());
       }
-      assertEquals(taken, Array.from({ length: 16 }, (_, i) => i), order.join());
-    }
-    // And not so without it.
-    const rig = new Rig();
-    const queue = rig.start(format);
-    rig.device.hold();
-    for (let i = 0; i < 4; i++) rig.send(queue, i);
-    rig.state.notify(0);
-    rig.device.release(() => [3, 2, 1, 0]);
-    await turns(1);
-    assertEquals(rig.take(queue), [3, 2, 1, 0]);
-  });
+      // And not so without it.
+      const rig = await PlacedRig.open(place);
+      const queue = rig.start(format);
+      rig.hold();
+      for (let i = 0; i < 4; i++) rig.send(queue, i);
+      rig.state.notify(0);
+      rig.release([3, 2, 1, 0]);
+      await rig.turns(1);
+      assertEquals(rig.take(queue), [3, 2, 1, 0]);
+    },
+  );
 }
 
 Deno.test("6.2-D9 SR_IOV is never offered: no device here has the capability", () => {
