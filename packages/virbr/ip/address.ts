@@ -202,3 +202,15 @@ export function isUnspecified(address: AddressWords): boolean {
 export function isLinkLocal(address: AddressWords): boolean {
   return (address[0]! & 0xffc0_0000) >>> 0 === 0xfe80_0000;
 }
+
+/** Addresses of IPv4 that never are on a wire (RFC 6890). Which others may be reached is for whoever has the way out. */
+export function isMartian4(address: AddressWords): boolean {
+  const first = address[3]! >>> 24;
+  return first === 0 || first === 127 || first >= 240;
+}
+
+/** Addresses of IPv6 that never are on a wire beyond a link. */
+export function isMartian6(address: AddressWords): boolean {
+  if (isLinkLocal(address)) return true;
+  return address[0] === 0 && address[1] === 0 && address[2] === 0 && address[3]! <= 1;
+}

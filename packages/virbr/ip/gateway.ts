@@ -1,6 +1,6 @@
 /** The gateway: a station that every port reaches, with the IP layer of the network. */
 import type { Frame } from "@virtio/net";
-import { type Clock, type MacAddress, TokenBucket, WaitingFrames } from "@virtio/net/wire";
+import { type Clock, type MacAddress, TokenBucket } from "@virtio/net/wire";
 import { EtherType } from "../wire/guard.ts";
 import type { GuestPort } from "../wire/port.ts";
 import type { Station } from "../wire/station.ts";
@@ -10,6 +10,8 @@ import {
   isGroup,
   isIpv4,
   isLinkLocal,
+  isMartian4,
+  isMartian6,
   isUnspecified,
   sameAddress,
   type Subnet,
@@ -40,13 +42,8 @@ import {
   type Transport,
 } from "./packet.ts";
 import type { Router } from "./router.ts";
+import { Turns } from "./turns.ts";
 import type { ReassemblyLimits } from "./reassembly.ts";
-
-/** Frames that wait since the gateway is busy, and bytes of them. */
-const WAITING_FRAMES = 256;
-const WAITING_BYTES = 1024 * 1024;
-/** Waiting frames that are handled before the event loop gets its turn. */
-const BUDGET = 256;
 
 /**
  * Handles a datagram to a service of the gateway's: the packet, where its payload is, and the port that it came from.
@@ -105,14 +102,11 @@ export class Gateway implements IpLayer, IpOutput {
   readonly #out: Output;
   readonly #transports: (Transport | null)[] = [];
   readonly #services: Map<number, UdpService> = new Map();
-  readonly #waiting: WaitingFrames = new WaitingFrames(WAITING_FRAMES, WAITING_BYTES);
-  readonly #waitingFrom: (Station | null)[] = [];
+  readonly #waiting: Turns = new Turns((frame, from) => this.#handle(frame, from));
   readonly #asking: TokenBucket = new TokenBucket(10, 10);
   /** Of the subnet. */
   readonly #broadcast: AddressWords;
   #busy = 0;
-  #scheduled = false;
-  #timer: ReturnType<typeof setTimeout> | null = null;
   #received = 0;
   #overrun = 0;
   #errors = 0;
@@ -173,9 +167,7 @@ export class Gateway implements IpLayer, IpOutput {
       return;
     }
     // No recursion: whoever is in the midst of a packet finishes it first.
-    if (this.#waiting.push(frame)) this.#waitingFrom.push(from);
-    else this.#overrun++;
-    this.#schedule();
+    if (!this.#waiting.add(frame, from)) this.#overrun++;
   }
 
   path(guest: Guest, source: AddressWords, destination: AddressWords, protocol: number): Path {
@@ -253,10 +245,7 @@ export class Gateway implements IpLayer, IpOutput {
 
   /** Forgets what waits. */
   close(): void {
-    this.#waiting.clear();
-    this.#waitingFrom.length = 0;
-    if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = null;
+    this.#waiting.close();
   }
 
   #send(frame: Frame, port: GuestPort): void {
@@ -279,37 +268,6 @@ export class Gateway implements IpLayer, IpOutput {
     } finally {
       this.#busy--;
     }
-  }
-
-  #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    queueMicrotask(() => this.#drain());
-  }
-
-  #drain(): void {
-    this.#scheduled = false;
-    for (let left = BUDGET; left > 0; left--) {
-      const frame = this.#waiting.peek();
-      if (frame === null) return;
-      const from = this.#waitingFrom.shift()!;
-      try {
-        if (from !== null && !from.gone) this.#handle(frame, from);
-      } catch {
-        // There is no sender to throw it at any more, and nobody wants to be told.
-      }
-      this.#waiting.shift();
-    }
-    if (this.#waiting.count > 0) this.#later();
-  }
-
-  /** A conversation that never ends leaves the event loop its turns. */
-  #later(): void {
-    this.#scheduled = true;
-    this.#timer = setTimeout(() => {
-      this.#timer = null;
-      this.#drain();
-    }, 0);
   }
 
   #read(frame: Frame, from: Station): void {
@@ -433,16 +391,4 @@ export class Gateway implements IpLayer, IpOutput {
     service(packet, offset + 8, length, view.getUint16(offset));
     return true;
   }
-}
-
-/** Addresses of IPv4 that never are on a wire (RFC 6890). Which others may be reached is for whoever has the way out. */
-function isMartian4(address: AddressWords): boolean {
-  const first = address[3]! >>> 24;
-  return first === 0 || first === 127 || first >= 240;
-}
-
-/** The same of IPv6. */
-function isMartian6(address: AddressWords): boolean {
-  if (isLinkLocal(address)) return true;
-  return address[0] === 0 && address[1] === 0 && address[2] === 0 && address[3]! <= 1;
 }
