@@ -169,6 +169,8 @@ for (const [name, format] of FORMATS) {
       for (let i = 0; i < 3; i++) rig.send(queue, i);
       rig.state.notify(0);
       assertEquals(rig.held, 3);
+      const shown: number[] = [];
+      rig.onInterrupt = () => shown.push(rig.status);
       rig.status = SUSPEND;
       rig.send(queue, 3);
       rig.state.notify(0);
@@ -177,10 +179,8 @@ for (const [name, format] of FORMATS) {
         assertEquals([rig.status, rig.held], [LIVE, left]);
         rig.finish();
       }
-      const shown: number[] = [];
-      rig.onInterrupt = () => shown.push(rig.status);
       await rig.turns(1);
-      assertEquals([rig.status, shown, rig.interrupts.at(-1)], [SUSPENDED, [LIVE], 0]);
+      assertEquals([rig.status, shown, rig.interrupts.at(-1)], [SUSPENDED, [LIVE, LIVE, LIVE], 0]);
       assertEquals(rig.take(queue), [0, 1, 2]);
     },
   );
