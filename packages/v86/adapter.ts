@@ -1,8 +1,8 @@
 /**
- * The only file that knows the inside of v86 (0.5.462, pinned: none of this is public API there); `internals.ts` declares
- * what is used of it, `emulator.ts` starts it, `ide.ts` keeps its disk, `rivals.ts` its virtio devices. It gives the rest of
- * the package a plain machine: memory, port and memory-mapped ranges, PCI configuration space, interrupt lines and
- * messages, a serial port, a processor that can be entered anywhere.
+ * What knows the inside of v86 (0.5.462, pinned: none of this is public API there) is here or named here: `internals.ts`
+ * declares what is used of it, `emulator.ts` starts it, `pci_functions.ts` has its PCI bus, `ide.ts` keeps its disk,
+ * `rivals.ts` its virtio devices. The adapter gives the rest of the package a plain machine: memory, port and memory-mapped
+ * ranges, PCI configuration space, interrupt lines and messages, a serial port, a processor that can be entered anywhere.
  */
 import type { RegionSource } from "@virtio/memory";
 import type { EntryState, StopReason, V86AdapterOptions, V86Events } from "./adapter_types.ts";
@@ -11,12 +11,15 @@ import type { IdeCounters } from "./counters.ts";
 import { makeEmulator } from "./emulator.ts";
 import { keepIde } from "./ide.ts";
 import * as inside from "./internals.ts";
+import { PciFunctions } from "./pci_functions.ts";
 import { Rivals } from "./rivals.ts";
 import { type SharedGuestMemory, shareGuestMemory } from "./shared_memory.ts";
 import { MemoryWindows } from "./windows.ts";
 
 /** An emulator, seen as a machine. */
 export class V86Adapter {
+  /** The PCI bus. */
+  readonly pci: PciFunctions;
   /** Accesses to v86's own IDE controller; null without a disk for it. */
   readonly ide: IdeCounters | null = null;
   /** v86's own virtio devices; null without. */
@@ -30,7 +33,6 @@ export class V86Adapter {
   readonly #windows = new MemoryWindows();
   /** How many memory-mapped handlers are on the stack: inside of them no interrupt may be taken. */
   #depth = 0;
-  readonly #pci = new Map<number, BusHandler>();
   readonly #claimed = new Map<number, { entry: inside.PortEntry; before: inside.PortEntry }>();
   #stopped = false;
 
@@ -41,12 +43,12 @@ export class V86Adapter {
     this.#memorySize = options.memorySize;
     this.#memoryOffset = this.#cpu.mem8.byteOffset;
     this.#words = new Int32Array(this.#cpu.wasm_memory.buffer);
+    this.pci = new PciFunctions(this.#cpu);
     this.#hookMemory();
-    this.#hookConfiguration();
     this.#hookPower();
     this.#hookMainLoop();
     if (options.ideDisk !== undefined) this.ide = keepIde(this.#cpu);
-    else this.#removeFunction(inside.IDE_SLOT); // it has no disks, and a BIOS waits for them
+    else this.pci.remove(inside.IDE_SLOT); // it has no disks, and a BIOS waits for them
     this.rivals = options.rivals === undefined ? null : new Rivals(emulator);
     emulator.add_listener("serial0-output-byte", (byte: number) => events.serial(byte));
   }
@@ -149,28 +151,6 @@ export class V86Adapter {
       this.#cpu.io.ports[port] = before;
       this.#claimed.delete(port);
     }
-  }
-
-  /** Puts configuration space behind function 0 of a device on bus 0, or takes it away. */
-  setPciHandler(slot: number, handler: BusHandler | null): void {
-    const { pci } = this.#cpu.devices;
-    const id = slot << 3;
-    if (handler === null) {
-      if (this.#pci.delete(slot)) this.#removeFunction(slot);
-      return;
-    }
-    if (pci.devices[id] !== undefined && !this.#pci.has(slot)) {
-      throw new RangeError(`PCI slot ${slot} is taken by a device of v86 itself: choose another`);
-    }
-    // v86 keeps a device of its own there, so that it knows that the slot is taken; nothing reads its contents.
-    pci.register_device({ pci_id: id, pci_space: new Array(64).fill(0), pci_bars: [], name: "" });
-    this.#pci.set(slot, handler);
-  }
-
-  /** The ISA interrupt to which a BIOS routed a PIRQ line (0 to 3), or null. */
-  pirqRoute(line: number): number | null {
-    const route = this.#cpu.devices.pci.isa_bridge_space8[0x60 + line]!;
-    return route > 0 && route < 16 ? route : null;
   }
 
   /** Adds a file to those that a BIOS finds through the firmware configuration device. */
@@ -309,47 +289,6 @@ export class V86Adapter {
     cpu.mmap_write128 = (address, ...words) => {
       words.forEach((word, i) => write32(address + 4 * i | 0, word));
     };
-  }
-
-  /** Configuration mechanism 1: v86 reads its register ahead when the address is written, ours when the data is. */
-  #hookConfiguration(): void {
-    const { ports } = this.#cpu.io;
-    const { pci_addr } = this.#cpu.devices.pci;
-    const addressed = (): BusHandler | undefined =>
-      (pci_addr[3]! & 0x80) !== 0 && pci_addr[2] === 0 && (pci_addr[1]! & 7) === 0
-        ? this.#pci.get(pci_addr[1]! >> 3)
-        : undefined;
-    for (let lane = 0; lane < 4; lane++) {
-      const port = inside.PCI_CONFIG_DATA + lane;
-      const before = ports[port]!;
-      const register = (): number => (pci_addr[0]! & 0xfc) + lane;
-      const { device } = before;
-      const read = (size: AccessSize, fallback: inside.PortRead): inside.PortRead => (port) => {
-        const handler = addressed();
-        if (handler === undefined) return fallback.call(device, port);
-        return handler.read(register(), size) | 0;
-      };
-      const write = (size: AccessSize, fallback: inside.PortWrite): inside.PortWrite => (value) => {
-        const handler = addressed();
-        if (handler === undefined) fallback.call(device, value);
-        else handler.write(register(), size, value >>> 0);
-      };
-      ports[port] = {
-        read8: read(1, before.read8),
-        read16: lane % 2 === 0 ? read(2, before.read16) : before.read16,
-        read32: lane === 0 ? read(4, before.read32) : before.read32,
-        write8: write(1, before.write8),
-        write16: lane % 2 === 0 ? write(2, before.write16) : before.write16,
-        write32: lane === 0 ? write(4, before.write32) : before.write32,
-        device,
-      };
-    }
-  }
-
-  #removeFunction(slot: number): void {
-    const { pci } = this.#cpu.devices;
-    pci.devices[slot << 3] = undefined;
-    pci.device_spaces[slot << 3] = undefined;
   }
 
   /** Soft off, reset, the BIOS's debug port, and the hot-plug ports that v86 leaves floating. */

@@ -1,6 +1,6 @@
 /**
- * Declarations of what `adapter.ts`, and nothing else, uses of the inside of v86 0.5.462. Property names in v86's npm build
- * are not mangled, but they are no public API: on another version look at each of these again.
+ * Declarations of what `adapter.ts` and the files that it names, and nothing else, use of the inside of v86 0.5.462. Property
+ * names in v86's npm build are not mangled, but they are no public API: on another version look at each of these again.
  */
 
 /** Reads a port; `this` is the entry's device. */

@@ -207,7 +207,7 @@ export class V86Machine {
       const pin = attached?.pin ?? null;
       if (pin === null) return [];
       // The PIIX steers the same pin to an ISA interrupt too, once a BIOS has told it to which.
-      const route = this.#adapter.pirqRoute((slot - 1 + pin) & 3);
+      const route = this.#adapter.pci.route((slot - 1 + pin) & 3);
       return route === null ? [pciGsi(slot, pin)] : [pciGsi(slot, pin), route];
     });
     const fn = make({
@@ -218,7 +218,7 @@ export class V86Machine {
       },
     });
     attached = new PciSlot(fn, this.#adapter, this.exits, this.#memorySize);
-    this.#adapter.setPciHandler(slot, attached);
+    this.#adapter.pci.set(slot, attached);
     this.#pci.set(slot, { slot: attached, line });
     return fn;
   }
@@ -230,7 +230,7 @@ export class V86Machine {
     this.#pci.delete(slot);
     attached.line.set(false);
     attached.slot.unmap();
-    this.#adapter.setPciHandler(slot, null);
+    this.#adapter.pci.remove(slot);
   }
 
   /**
