@@ -8,12 +8,15 @@ import type { Place, Placed } from "./places.ts";
 export class PlacedRig extends Rig<Device> {
   /** See `Placed.run`. */
   readonly run: Placed<"test">["run"];
+  /** See `Placed.settle`. */
+  readonly settle: () => void;
   /** See `Placed.turns`. */
   readonly turns: Placed<"test">["turns"];
 
   constructor(placed: Placed<"test">, options: Omit<RigOptions<Device>, "device"> = {}) {
     super({ ...options, device: placed.device });
     this.run = placed.run;
+    this.settle = placed.settle;
     this.turns = placed.turns;
   }
 

@@ -25,6 +25,8 @@ export interface Placed<K extends Kind> {
     action: (insides: Insides[K], ...args: A) => R,
     ...args: A
   ) => R;
+  /** What a device in a worker does in microtasks is done, and was passed on. In process await some yourself. */
+  readonly settle: () => void;
   /** Turns of the event loop, there and here. */
   readonly turns: (count?: number) => Promise<void>;
   readonly close: () => void;
@@ -37,6 +39,7 @@ const inProcess: Open = (kind, data) => {
   return Promise.resolve({
     device: insides.device,
     run: (action, ...args) => action(insides, ...args),
+    settle: () => {},
     turns,
     close: () => {},
   });
@@ -57,15 +60,15 @@ Deno.test.afterAll(() => {
 class AwaitedDevice extends WorkerDevice {
   override notify(index: number): void {
     super.notify(index);
-    this.#settle();
+    this.settle();
   }
 
   override startQueue(index: number, queue: Queue): void {
     super.startQueue(index, queue);
-    this.#settle();
+    this.settle();
   }
 
-  #settle(): void {
+  settle(): void {
     // The worker looks for kicks, then for a call: so it has seen all kicks when it takes the second one.
     this.reports();
     this.reports();
@@ -103,6 +106,7 @@ const inWorker: Open = async <K extends Kind>(kind: K, data: DeviceData[K]) => {
     device,
     run: <A extends unknown[], R>(action: (insides: Insides[K], ...args: A) => R, ...args: A): R =>
       send({ text: String(action), args }) as R,
+    settle: () => device.settle(),
     async turns(count = 3) {
       const heard = new Promise<void>((resolve) => turned = resolve);
       send({ turns: count });
@@ -143,6 +147,11 @@ export class Place {
   close(): void {
     for (const { close } of this.#opened.splice(0)) close();
   }
+}
+
+/** For a test that can look at this thread only. */
+export function here(): Place {
+  return new Place("in process", inProcess);
 }
 
 /** A test of a device, once for each place. */
