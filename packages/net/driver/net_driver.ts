@@ -4,7 +4,6 @@ import { VirtqueueError } from "@virtio/vring";
 import {
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_RX,
-  VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F_MQ,
 } from "../constants.ts";
@@ -13,15 +12,13 @@ import { hostOffloads, randomMac } from "../settings.ts";
 import type { NetBackend } from "../sink.ts";
 import { Announcer } from "./announcer.ts";
 import { NetControl } from "./control.ts";
-import { ControlQueue } from "./control_queue.ts";
 import { type NetInfo, readNetInfo, sameInfo } from "./info.ts";
 import { type NetDriverOptions, type NetDriverSettings, settleDriver } from "./options.ts";
 import { DriverPort } from "./port.ts";
-import { controlIndex, openQueues } from "./queues.ts";
-import { type FrameHandler, ReceivePump } from "./receive_pump.ts";
+import { QueueSet } from "./queue_set.ts";
+import { type OpenedQueues, openQueues } from "./queues.ts";
+import type { FrameHandler } from "./receive_pump.ts";
 import type { ReceiveQueue } from "./receive_queue.ts";
-import { RoomWaiters } from "./room.ts";
-import { TransmitPublisher } from "./transmit_publisher.ts";
 import type { TransmitQueue } from "./transmit_queue.ts";
 
 /**
@@ -86,60 +83,39 @@ export class NetDriver {
   onAnnounce: (() => void) | null = null;
   /** Called once, when the device was given up. */
   onBroken: ((reason: Error) => void) | null = null;
-  readonly #controlQueue: ControlQueue | null;
+  readonly #queues: QueueSet;
   #mac: Uint8Array;
   #info: NetInfo;
   readonly #announcer: Announcer = new Announcer(this, () => this.#configChanged());
   #broken: Error | null = null;
   #closed = false;
-  /** Queues that are being reset. */
-  readonly #resetting: Set<number> = new Set();
-  readonly #publisher: TransmitPublisher;
-  readonly #room: RoomWaiters;
-  readonly #pump: ReceivePump;
 
   private constructor(
-    session: DriverSession,
-    info: NetInfo,
+    opened: OpenedQueues,
     mac: Uint8Array,
-    options: NetDriverOptions,
     settings: NetDriverSettings,
-    receive: readonly ReceiveQueue[],
-    transmit: readonly TransmitQueue[],
+    finished: boolean,
   ) {
+    const { session, info, receive, transmit } = opened;
     this.session = session;
     this.receiveQueues = receive;
     this.transmitQueues = transmit;
     this.offloads = hostOffloads(session.features);
     this.#info = info;
     this.#mac = mac;
-    this.#publisher = new TransmitPublisher(transmit);
-    this.#controlQueue = session.has(VIRTIO_NET_F_CTRL_VQ)
-      ? new ControlQueue(session, controlIndex(info), settings.timeout, (reason) => {
-        this.#giveUp(reason);
-      })
-      : null;
-    const { finished = false } = options;
-    this.#pump = new ReceivePump(receive, finished, this.#resetting, (reason) => {
-      this.#giveUp(reason);
-    });
-    this.#room = new RoomWaiters(transmit, settings.timeout, (reason) => this.#giveUp(reason));
+    this.#queues = new QueueSet(opened, settings, finished, (reason) => this.#giveUp(reason));
     this.control = new NetControl({
       session,
-      queue: this.#controlQueue,
+      queue: this.#queues.control,
       pairs: receive.length,
       info: () => this.#info,
       onMac: (mac) => this.#mac = mac,
     });
     session.handlers = {
-      used: (index) => this.#used(index),
+      used: (index) => this.#queues.used(index),
       config: () => this.#configChanged(),
       needsReset: () => this.#giveUp(new DriverError("The device asks for a reset")),
     };
-    transmit.forEach((queue, pair) => {
-      queue.onAdd = () => this.#publisher.soon(pair);
-      queue.disableInterrupts();
-    });
   }
 
   /**
@@ -151,9 +127,9 @@ export class NetDriver {
    */
   static async open(transport: DriverTransport, options: NetDriverOptions): Promise<NetDriver> {
     const settings = settleDriver(options);
-    const { session, info, receive, transmit } = await openQueues(transport, options, settings);
-    const mac = options.mac?.slice() ?? info.mac ?? randomMac();
-    const driver = new NetDriver(session, info, mac, options, settings, receive, transmit);
+    const opened = await openQueues(transport, options, settings);
+    const mac = options.mac?.slice() ?? opened.info.mac ?? randomMac();
+    const driver = new NetDriver(opened, mac, settings, options.finished ?? false);
     try {
       await driver.#start();
     } catch (error) {
@@ -178,18 +154,18 @@ export class NetDriver {
     const pairs = this.receiveQueues.length;
     if (pairs > 1 && session.has(VIRTIO_NET_F_MQ)) await control.setQueuePairs(pairs);
     this.#configChanged();
-    for (const queue of this.receiveQueues) this.#pump.collect(queue.index >> 1);
+    for (const queue of this.receiveQueues) this.#queues.used(queue.index);
     if (this.#broken !== null) throw this.#broken;
   }
 
   /** Takes received frames. While there is none, they are dropped. */
   get onFrame(): FrameHandler | null {
-    return this.#pump.onFrame;
+    return this.#queues.pump.onFrame;
   }
 
   /** Says who takes received frames. */
   set onFrame(handler: FrameHandler | null) {
-    this.#pump.onFrame = handler;
+    this.#queues.pump.onFrame = handler;
   }
 
   /** What the device says about itself. */
@@ -253,7 +229,7 @@ export class NetDriver {
 
   /** Makes what was sent available at once, with one kick for each queue at most. */
   flush(): void {
-    this.#publisher.flush();
+    this.#queues.publisher.flush();
   }
 
   /**
@@ -265,7 +241,7 @@ export class NetDriver {
     this.#checkWorks();
     if (this.transmitQueues[pair] === undefined) throw new RangeError(`There is no pair ${pair}`);
     this.flush();
-    await this.#room.wait(pair);
+    await this.#queues.room.wait(pair);
   }
 
   /**
@@ -285,26 +261,19 @@ export class NetDriver {
   async resetQueue(index: number): Promise<void> {
     this.#checkWorks();
     const { session } = this;
+    const { resetting } = this.#queues;
     // Throws if there is no such queue.
     const { size } = session.queue(index);
-    this.#resetting.add(index);
+    resetting.add(index);
     let lost: number[];
     try {
       lost = await session.resetQueue(index, size);
     } finally {
-      this.#resetting.delete(index);
+      resetting.delete(index);
     }
     this.#checkWorks();
     try {
-      if (index === this.#controlQueue?.index) {
-        this.#controlQueue.restart(lost);
-      } else if (index % 2 === 0) {
-        this.receiveQueues[index >> 1]!.restart(lost);
-        this.#pump.collect(index >> 1);
-      } else {
-        this.transmitQueues[index >> 1]!.restart(lost);
-        this.#room.settle(index >> 1);
-      }
+      this.#queues.restart(index, lost);
     } catch (error) {
       throw this.#judge(error);
     }
@@ -313,11 +282,11 @@ export class NetDriver {
   /** Suspends the device (3.4). What is sent meanwhile waits, as far as there is room. @throws As `DriverSession.suspend`. */
   async suspend(): Promise<void> {
     this.#checkWorks();
-    this.#setSuspended(true);
+    this.#queues.suspended = true;
     try {
       await this.session.suspend();
     } catch (error) {
-      this.#setSuspended(false);
+      this.#queues.suspended = false;
       throw error;
     }
   }
@@ -326,12 +295,8 @@ export class NetDriver {
   async resume(): Promise<void> {
     this.#checkWorks();
     await this.session.resume();
-    this.#setSuspended(false);
-    for (let pair = 0; pair < this.receiveQueues.length; pair++) {
-      this.#used(2 * pair);
-      this.#used(2 * pair + 1);
-    }
-    if (this.#controlQueue !== null) this.#used(this.#controlQueue.index);
+    this.#queues.suspended = false;
+    this.#queues.usedAny();
     this.#configChanged();
   }
 
@@ -342,18 +307,11 @@ export class NetDriver {
     this.onBroken = null;
     this.#giveUp(new DriverError("The driver was closed"));
     await this.session.reset();
-    for (const queue of this.receiveQueues) queue.release();
-    for (const queue of this.transmitQueues) queue.release();
-    this.#controlQueue?.release();
+    this.#queues.release();
   }
 
   #checkWorks(): void {
     if (this.#broken !== null) throw this.#broken;
-  }
-
-  #setSuspended(suspended: boolean): void {
-    this.#room.paused = suspended;
-    if (this.#controlQueue !== null) this.#controlQueue.paused = suspended;
   }
 
   /** Null while the queue is being reset. */
@@ -365,28 +323,14 @@ export class NetDriver {
         `Transmit queue ${pair} is not in use: control.setQueuePairs and setRss say how many are`,
       );
     }
-    return this.#resetting.size > 0 && this.#resetting.has(queue.index) ? null : queue;
+    const { resetting } = this.#queues;
+    return resetting.size > 0 && resetting.has(queue.index) ? null : queue;
   }
 
   /** What an error of a queue means: one of the device's ends it. @returns What to throw. */
   #judge(error: unknown): Error {
     if (error instanceof VirtqueueError) this.#giveUp(error);
     return error as Error;
-  }
-
-  #used(index: number): void {
-    if (this.#broken !== null) return;
-    if (index === this.#controlQueue?.index) {
-      try {
-        this.#controlQueue.collect(this.#resetting.has(index));
-      } catch (error) {
-        this.#giveUp(error as Error);
-      }
-    } else if (index % 2 === 0) {
-      this.#pump.collect(index >> 1);
-    } else {
-      this.#room.settle(index >> 1);
-    }
   }
 
   #configChanged(): void {
@@ -408,10 +352,7 @@ export class NetDriver {
   #giveUp(reason: Error): void {
     if (this.#broken !== null) return;
     this.#broken = reason;
-    this.#publisher.stop();
-    this.#controlQueue?.abandon(reason);
-    this.#room.abandon(reason);
-    this.#pump.stop();
+    this.#queues.abandon(reason);
     this.onBroken?.(reason);
   }
 }
