@@ -26,6 +26,7 @@ export {
   type InetAddress,
 } from "./datagram_socket.ts";
 export { EventFd } from "./event_fd.ts";
+export { EventSignal, type SignalWay } from "./event_signal.ts";
 export { lockFile } from "./lock_file.ts";
 export { MemoryFile, Seal } from "./memory_file.ts";
 export { mapOver, SharedMapping } from "./shared_mapping.ts";

@@ -22,6 +22,8 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const SO_PEERCRED = 17;
 const MSG_CTRUNC = 8;
+/** Besides O_NONBLOCK, which another process that has the same socket may take away. */
+const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x4000_0000;
 const SHUT_RDWR = 2;
@@ -139,7 +141,7 @@ export class UnixSocket {
       );
     }
     for (;;) {
-      const sent = libc().sendmsg(this.descriptor, header, MSG_NOSIGNAL);
+      const sent = libc().sendmsg(this.descriptor, header, MSG_NOSIGNAL | MSG_DONTWAIT);
       if (sent >= 0) return sent;
       const code = errno();
       if (code === Errno.EAGAIN) return 0;
@@ -161,7 +163,7 @@ export class UnixSocket {
     prepare(into, CMSG_HEADER + 4 * room);
     let length: number;
     for (;;) {
-      length = libc().recvmsg(this.descriptor, header, MSG_CMSG_CLOEXEC);
+      length = libc().recvmsg(this.descriptor, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
       if (length >= 0) break;
       const code = errno();
       if (code === Errno.EAGAIN) return { length: -1, descriptors: [], truncated: false };

@@ -263,16 +263,24 @@ export class Uring {
    * @throws {SystemError} If the system refuses.
    */
   registerFiles(descriptors: readonly number[]): void {
+    this.#register(layout.IORING_REGISTER_FILES, descriptors);
+  }
+
+  /**
+   * Has the system add one to an event file with every completion. Once.
+   *
+   * @throws {SystemError} If the system refuses, or it is no event file (`EINVAL`).
+   */
+  registerEvent(descriptor: number): void {
+    this.#register(layout.IORING_REGISTER_EVENTFD, [descriptor]);
+  }
+
+  #register(what: number, descriptors: readonly number[]): void {
     const bytes = fixedBytes(4 * descriptors.length);
     new Int32Array(bytes.buffer).set(descriptors);
+    const { register } = libc();
     check(
-      libc().register(
-        layout.SYS_IO_URING_REGISTER,
-        this.descriptor,
-        layout.IORING_REGISTER_FILES,
-        bytes,
-        descriptors.length,
-      ),
+      register(layout.SYS_IO_URING_REGISTER, this.descriptor, what, bytes, descriptors.length),
       "io_uring_register",
     );
   }

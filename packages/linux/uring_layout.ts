@@ -45,6 +45,7 @@ export const IORING_SQ_TASKRUN = 4;
 
 export const IORING_REGISTER_BUFFERS = 0;
 export const IORING_REGISTER_FILES = 2;
+export const IORING_REGISTER_EVENTFD = 4;
 
 export const IORING_OFF_SQ_RING = 0;
 export const IORING_OFF_SQES = 0x1000_0000;

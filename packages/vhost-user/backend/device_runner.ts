@@ -1,5 +1,5 @@
 /** Drives a device for a front end: what `DeviceState` does for registers, for one whose queues come and go one by one. */
-import { closeDescriptor, EventFd, PollEvent } from "@virtio/linux";
+import { closeDescriptor, EventFd, EventSignal, PollEvent } from "@virtio/linux";
 import type { GuestMemory } from "@virtio/memory";
 import type { Activation, Device, FeatureSet, PollSource, QueueCounters } from "@virtio/device";
 import type { QueueConfig, QueuePosition } from "@virtio/vring";
@@ -55,7 +55,7 @@ export class DeviceRunner {
   readonly #watcher: Watcher | null;
   readonly #listener: RunnerListener;
   /** Who is told of used buffers, by queue: a descriptor, or -1 for the listener. */
-  readonly #calls: EventFd[];
+  readonly #calls: EventSignal[];
   readonly #watches: (Watch | null)[];
   #sources: Watch[] = [];
   #timer: ReturnType<typeof setInterval> | undefined;
@@ -69,7 +69,7 @@ export class DeviceRunner {
     this.device = device;
     this.#watcher = watcher;
     this.#listener = listener;
-    const none = new EventFd(-1);
+    const none = new EventSignal(-1);
     this.live = device.queueSizes.map(() => null);
     this.#calls = device.queueSizes.map(() => none);
     this.#watches = device.queueSizes.map(() => null);
@@ -119,7 +119,10 @@ export class DeviceRunner {
 
   /** Who is told of a queue's used buffers from now on: a descriptor, which stays the caller's, or -1. */
   setCall(index: number, descriptor: number): void {
-    this.#calls[index] = new EventFd(descriptor);
+    const call = this.#calls[index]!;
+    // Made in the thread that signals.
+    this.#calls[index] = new EventSignal(descriptor);
+    call.close();
   }
 
   /**

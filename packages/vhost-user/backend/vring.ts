@@ -1,5 +1,5 @@
 /** What a front end said of one ring. */
-import { closeDescriptor, EventFd } from "@virtio/linux";
+import { closeDescriptor, EventSignal } from "@virtio/linux";
 import type { GuestMemory } from "@virtio/memory";
 import { type QueueConfig, type QueuePosition, VIRTQ_DESC_F_USED } from "@virtio/vring";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -72,7 +72,9 @@ export class Vring {
   /** Tells the front end of an error. @returns Whether there is a descriptor for it. */
   signalError(): boolean {
     if (this.#error < 0) return false;
-    new EventFd(this.#error).signal();
+    const signal = new EventSignal(this.#error);
+    signal.signal();
+    signal.close();
     return true;
   }
 

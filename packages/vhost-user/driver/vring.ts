@@ -1,5 +1,5 @@
 /** One ring as a front end has it: what the driver said of it, its event files, and how the back end is told. */
-import { EventFd } from "@virtio/linux";
+import { EventFd, EventSignal } from "@virtio/linux";
 import type { GuestMemory } from "@virtio/memory";
 import type { QueueConfig, QueuePosition } from "@virtio/vring";
 import {
@@ -50,6 +50,8 @@ export class Vring {
   /** Whether any back end has been given it since the driver set it up: it may be further than `config` says. */
   begun = false;
   readonly #kick: EventFd;
+  /** What kicks: a back end can do to the event file whatever it likes. */
+  readonly #signal: EventSignal;
   readonly #call: EventFd;
   readonly #error: EventFd;
   readonly #watches: readonly Watch[];
@@ -65,6 +67,7 @@ export class Vring {
       throw error;
     }
     [this.#kick, this.#call, this.#error] = made as [EventFd, EventFd, EventFd];
+    this.#signal = new EventSignal(this.#kick.descriptor);
     this.#watches = [
       reactor().watch(this.#call.descriptor, () => {
         if (this.#call.take() && this.live) handlers.call(index);
@@ -77,7 +80,7 @@ export class Vring {
 
   /** Tells the back end that there are buffers. Kicks that come before it has the ring are kept. */
   kick(): void {
-    this.#kick.signal();
+    this.#signal.signal();
   }
 
   /**
@@ -156,6 +159,7 @@ export class Vring {
     this.live = false;
     this.config = null;
     for (const watch of this.#watches) watch.close();
+    this.#signal.close();
     for (const event of [this.#kick, this.#call, this.#error]) event.close();
   }
 }
