@@ -104,7 +104,7 @@ export class GuestCommands {
     const marker = crypto.randomUUID();
     const end = new RegExp(`\n${marker} (\\d+)\n`);
     this.#line.mark();
-    this.#line.tap = betweenMarkers(`${marker} begin`, `\n${marker} `, output);
+    this.#line.tap = betweenMarkers(`${marker} begin`, `${marker} `, output);
     this.#send(`shell ${marker}\n`);
     let open = true;
     const pump = async (): Promise<void> => {

@@ -14,7 +14,10 @@ interface Waiting {
   fail: (error: GuestError) => void;
 }
 
-/** Passes on what comes between two marks, and holds back what may yet turn out to be the second. */
+/**
+ * Passes on what comes between two marks. The second begins a line: only the beginning of a line is held back, while it may yet
+ * turn out to be the mark, so that whoever looks on sees a line end when it does.
+ */
 export function betweenMarkers(
   begin: string,
   end: string,
@@ -23,6 +26,8 @@ export function betweenMarkers(
   let seen = "";
   let begun = false;
   let done = false;
+  /** The last character that was passed on; at first what stands before a line. */
+  let last = "\n";
   return (text) => {
     if (done) return;
     seen += text;
@@ -33,19 +38,17 @@ export function betweenMarkers(
       begun = true;
       seen = seen.slice(line + 1);
     }
-    let stop = seen.indexOf(end);
+    const whole = last + seen;
+    let stop = whole.indexOf(`\n${end}`);
     if (stop >= 0) {
       done = true;
     } else {
       stop = seen.length;
-      for (let held = Math.min(end.length, seen.length); held > 0; held--) {
-        if (seen.endsWith(end.slice(0, held))) {
-          stop -= held;
-          break;
-        }
-      }
+      const line = seen.slice(whole.lastIndexOf("\n"));
+      if (whole.includes("\n") && line !== "" && end.startsWith(line)) stop -= line.length;
     }
     if (stop > 0) output(seen.slice(0, stop));
+    last = whole[stop]!;
     seen = seen.slice(stop);
   };
 }
