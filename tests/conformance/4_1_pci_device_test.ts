@@ -2,7 +2,9 @@
 import { VIRTIO_F_NOTIFICATION_DATA } from "@virtio/device";
 import * as pci from "@virtio/transport/pci";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { MEMORY, MSIX_BAR, PciBench } from "../../packages/transport/testing/bench.ts";
+import { MEMORY, PciBench } from "../../packages/transport/testing/bench.ts";
+import { PlacedPci } from "./placed_bench.ts";
+import { everywhere } from "./places.ts";
 
 const LAYOUTS: pci.PciLayout[] = ["memory", "io", "memory+io-notify"];
 const VNDR = pci.PCI_CAP_ID_VNDR;
@@ -21,10 +23,6 @@ function cap(bench: PciBench, at: number) {
     offset: transport.configRead(at + 8, 4),
     length: transport.configRead(at + 12, 4),
   };
-}
-
-function change(bench: PciBench): void {
-  bench.device.config.update((view) => view.setUint8(0, view.getUint8(0) + 1));
 }
 
 Deno.test("4.1.1-D1 the function has the interface that PCI asks for", () => {
@@ -187,58 +185,67 @@ Deno.test("4.1.4.4.1-D6 4.1.4.4.1-D7 4.1.4.4.1-D8 4.1.4.4.1-D9 notification stru
   }
 });
 
-Deno.test("4.1.4.5.1-D2 the configuration bit of ISR is set before the notification is sent", () => {
-  for (const messages of [false, true]) {
-    const bench = new PciBench();
-    const seen: number[] = [];
-    if (messages) {
-      bench.setMsix(pci.PCI_MSIX_FLAGS_ENABLE);
-      bench.setVector(0, 1);
-      bench.setCommon(pci.CommonCfg.configMsixVector, 2, 0);
-      bench.messages.push = () => seen.push(bench.readIsr());
-    } else {
-      bench.levels.push = (level) => level ? seen.push(bench.readIsr()) : 0;
+everywhere(
+  "4.1.4.5.1-D2 the configuration bit of ISR is set before the notification is sent",
+  async (place) => {
+    for (const messages of [false, true]) {
+      const bench = await PlacedPci.open(place);
+      const seen: number[] = [];
+      if (messages) {
+        bench.setMsix(pci.PCI_MSIX_FLAGS_ENABLE);
+        bench.setVector(0, 1);
+        bench.setCommon(pci.CommonCfg.configMsixVector, 2, 0);
+        bench.messages.push = () => seen.push(bench.readIsr());
+      } else {
+        bench.levels.push = (level) => level ? seen.push(bench.readIsr()) : 0;
+      }
+      bench.start();
+      bench.echo.change();
+      assertEquals(seen, [pci.VIRTIO_PCI_ISR_CONFIG]);
     }
+  },
+);
+
+everywhere(
+  "4.1.4.5.1-D3 without MSI-X the queue bit of ISR is set before the notification is sent",
+  async (place) => {
+    for (const msix of [false, 3] as const) {
+      const bench = await PlacedPci.open(place, { msix });
+      const seen: number[] = [];
+      bench.levels.push = (level) => level ? seen.push(bench.readIsr()) : 0;
+      bench.start();
+      bench.send(1);
+      assertEquals(seen, [pci.VIRTIO_PCI_ISR_QUEUE]);
+    }
+  },
+);
+
+everywhere(
+  "4.1.4.5.1-D4 without MSI-X the Interrupt Status bit is the OR of the bits of ISR",
+  async (place) => {
+    const bench = await PlacedPci.open(place);
+    const interrupt = () => (bench.pciStatus & pci.PCI_STATUS_INTERRUPT) !== 0;
     bench.start();
-    change(bench);
-    assertEquals(seen, [pci.VIRTIO_PCI_ISR_CONFIG]);
-  }
-});
+    for (const cause of [() => bench.send(0), () => bench.echo.change(), () => bench.send(1)]) {
+      assertEquals(interrupt(), false);
+      cause();
+      assertEquals(interrupt(), true);
+      // Masking INTx does not touch it.
+      bench.transport.configWrite(pci.PCI_COMMAND, 2, 7 | pci.PCI_COMMAND_INTX_DISABLE);
+      assertEquals([interrupt(), bench.line], [true, false]);
+      bench.transport.configWrite(pci.PCI_COMMAND, 2, 7);
+      assertEquals([interrupt(), bench.line], [true, true]);
+      bench.readIsr();
+    }
+    assertEquals([interrupt(), bench.line], [false, false]);
+  },
+);
 
-Deno.test("4.1.4.5.1-D3 without MSI-X the queue bit of ISR is set before the notification is sent", () => {
-  for (const msix of [false, 3] as const) {
-    const bench = new PciBench({ msix });
-    const seen: number[] = [];
-    bench.levels.push = (level) => level ? seen.push(bench.readIsr()) : 0;
-    bench.start();
-    bench.send(1);
-    assertEquals(seen, [pci.VIRTIO_PCI_ISR_QUEUE]);
-  }
-});
-
-Deno.test("4.1.4.5.1-D4 without MSI-X the Interrupt Status bit is the OR of the bits of ISR", () => {
-  const bench = new PciBench();
-  const interrupt = () => (bench.pciStatus & pci.PCI_STATUS_INTERRUPT) !== 0;
-  bench.start();
-  for (const cause of [() => bench.send(0), () => change(bench), () => bench.send(1)]) {
-    assertEquals(interrupt(), false);
-    cause();
-    assertEquals(interrupt(), true);
-    // Masking INTx does not touch it.
-    bench.transport.configWrite(pci.PCI_COMMAND, 2, 7 | pci.PCI_COMMAND_INTX_DISABLE);
-    assertEquals([interrupt(), bench.line], [true, false]);
-    bench.transport.configWrite(pci.PCI_COMMAND, 2, 7);
-    assertEquals([interrupt(), bench.line], [true, true]);
-    bench.readIsr();
-  }
-  assertEquals([interrupt(), bench.line], [false, false]);
-});
-
-Deno.test("4.1.4.5.1-D5 reading ISR resets it to 0", () => {
-  const bench = new PciBench();
+everywhere("4.1.4.5.1-D5 reading ISR resets it to 0", async (place) => {
+  const bench = await PlacedPci.open(place);
   bench.start();
   bench.send(0);
-  change(bench);
+  bench.echo.change();
   assertEquals([bench.readIsr(), bench.readIsr(), bench.line], [3, 0, false]);
 });
 
@@ -284,8 +291,10 @@ Deno.test("4.1.4.8.1-D2 the size of vendor data is a multiple of 4 bytes", () =>
   }
 });
 
-Deno.test("4.1.4.8.1-D3 reading vendor data has no side effects", () => {
-  const bench = new PciBench({ vendorData: [{ vendorId: 1, bytes: new Uint8Array([1, 2, 3]) }] });
+everywhere("4.1.4.8.1-D3 reading vendor data has no side effects", async (place) => {
+  const bench = await PlacedPci.open(place, {
+    vendorData: [{ vendorId: 1, bytes: new Uint8Array([1, 2, 3]) }],
+  });
   bench.start();
   bench.send(0);
   const at = bench.findCap(VNDR, pci.VIRTIO_PCI_CAP_VENDOR_CFG);
@@ -319,129 +328,23 @@ Deno.test("4.1.4.9.1-D2 a write to pci_cfg_data is a write of cap.length bytes i
   assertEquals(bench.status, 3);
 });
 
-Deno.test("4.1.4.9.1-D3 a read of pci_cfg_data is a read of cap.length bytes in the BAR, stored there", () => {
-  const bench = new PciBench();
-  bench.setCommon(pci.CommonCfg.deviceFeatureSelect, 4, 0xa1b2_c3d4);
-  const at = bench.findCap(VNDR, pci.VIRTIO_PCI_CAP_PCI_CFG);
-  bench.transport.configWrite(at + 4, 1, MEMORY.bar);
-  bench.transport.configWrite(at + 8, 4, 0);
-  for (const [length, value] of [[4, 0xa1b2_c3d4], [2, 0xc3d4], [1, 0xd4]] as const) {
-    bench.transport.configWrite(at + 12, 4, length);
-    assertEquals(bench.transport.configRead(at + 16, length), value);
-  }
-  // One read of the window is one of the register: ISR is 0 afterwards.
-  bench.start();
-  bench.send(0);
-  bench.transport.configWrite(at + 8, 4, MEMORY.isr);
-  assertEquals(bench.transport.configRead(at + 16, 1), 1);
-  assertEquals(bench.readIsr(), 0);
-});
-
-Deno.test("4.1.5.1.2.1-D1 a device has 2 to 0x800 MSI-X vectors unless told otherwise", () => {
-  for (const queues of [0, 1, 2, 100, 3000]) {
-    const bench = new PciBench({ queueSizes: Array(queues).fill(8) });
-    const at = bench.findCap(pci.PCI_CAP_ID_MSIX);
-    const vectors = (bench.transport.configRead(at + 2, 2) & 0x7ff) + 1;
-    assert(vectors >= 2 && vectors <= 0x800, `${queues} queues, ${vectors} vectors`);
-  }
-  assertThrows(() => new PciBench({ msix: 0x801 }), RangeError);
-});
-
-Deno.test("4.1.5.1.2.1-D2 Table Size tells the number of vectors", () => {
-  for (const msix of [1, 2, 17, 0x800]) {
-    const bench = new PciBench({ msix });
-    const at = bench.findCap(pci.PCI_CAP_ID_MSIX);
-    assertEquals(bench.transport.configRead(at + 2, 2) & 0x7ff, msix - 1);
-    // And there are so many.
-    bench.transport.barWrite(MSIX_BAR, 16 * (msix - 1) + 8, 4, 0x77);
-    assertEquals(bench.transport.barRead(MSIX_BAR, 16 * (msix - 1) + 8, 4), 0x77);
-  }
-});
-
-Deno.test("4.1.5.1.2.1-D3 Table Size is no more than the device can use", () => {
-  const bench = new PciBench({ queueSizes: [8, 8, 8] });
-  const at = bench.findCap(pci.PCI_CAP_ID_MSIX);
-  assertEquals(bench.transport.configRead(at + 2, 2) & 0x7ff, 3);
-});
-
-/** Every place for a vector, and every vector. */
-function forEachMapping(bench: PciBench, each: (field: number, vector: number) => void): void {
-  for (let vector = 0; vector < 4; vector++) {
-    each(pci.CommonCfg.configMsixVector, vector);
-    for (const queue of [0, 1]) {
-      bench.select(queue);
-      each(pci.CommonCfg.queueMsixVector, vector);
+everywhere(
+  "4.1.4.9.1-D3 a read of pci_cfg_data is a read of cap.length bytes in the BAR, stored there",
+  async (place) => {
+    const bench = await PlacedPci.open(place);
+    bench.setCommon(pci.CommonCfg.deviceFeatureSelect, 4, 0xa1b2_c3d4);
+    const at = bench.findCap(VNDR, pci.VIRTIO_PCI_CAP_PCI_CFG);
+    bench.transport.configWrite(at + 4, 1, MEMORY.bar);
+    bench.transport.configWrite(at + 8, 4, 0);
+    for (const [length, value] of [[4, 0xa1b2_c3d4], [2, 0xc3d4], [1, 0xd4]] as const) {
+      bench.transport.configWrite(at + 12, 4, length);
+      assertEquals(bench.transport.configRead(at + 16, length), value);
     }
-  }
-}
-
-Deno.test("4.1.5.1.2.1-D4 4.1.5.1.2.1-D8 any event can be mapped to any vector", () => {
-  const bench = new PciBench({ msix: 4 });
-  bench.setMsix(pci.PCI_MSIX_FLAGS_ENABLE);
-  for (let vector = 0; vector < 4; vector++) bench.setVector(vector, vector);
-  bench.start();
-  forEachMapping(bench, (field, vector) => {
-    bench.setCommon(field, 2, vector);
-    assertEquals(bench.common(field, 2), vector);
-    bench.takeMessages();
-    if (field === pci.CommonCfg.configMsixVector) {
-      change(bench);
-    } else {
-      const queue = bench.common(pci.CommonCfg.queueSelect, 2);
-      bench.take(queue);
-      bench.send(queue);
-    }
-    assertEquals(bench.takeMessages(), [vector]);
-  });
-});
-
-Deno.test("4.1.5.1.2.1-D5 4.1.5.1.2.1-D6 any event can be unmapped, and reads back as it is", () => {
-  const bench = new PciBench({ msix: 4 });
-  forEachMapping(bench, (field, vector) => {
-    bench.setCommon(field, 2, vector);
-    assertEquals(bench.common(field, 2), vector);
-    bench.setCommon(field, 2, pci.VIRTIO_MSI_NO_VECTOR);
-    assertEquals(bench.common(field, 2), pci.VIRTIO_MSI_NO_VECTOR);
-  });
-});
-
-Deno.test("4.1.5.1.2.1-D7 all events are unmapped by a reset", () => {
-  const bench = new PciBench({ msix: 4 });
-  forEachMapping(bench, (field) => bench.setCommon(field, 2, 1));
-  bench.status = 1;
-  bench.status = 0;
-  forEachMapping(bench, (field) => {
-    assertEquals(bench.common(field, 2), pci.VIRTIO_MSI_NO_VECTOR);
-  });
-});
-
-Deno.test("4.1.5.1.2.1-D9 a mapping that fails reads NO_VECTOR", () => {
-  const bench = new PciBench({ msix: 4 });
-  forEachMapping(bench, (field, vector) => {
-    bench.setCommon(field, 2, vector);
-    bench.setCommon(field, 2, 4 + vector);
-    assertEquals(bench.common(field, 2), pci.VIRTIO_MSI_NO_VECTOR);
-  });
-});
-
-Deno.test("4.1.5.3.1-D1 a queue without a vector does not interrupt", () => {
-  const bench = new PciBench();
-  bench.setMsix(pci.PCI_MSIX_FLAGS_ENABLE);
-  for (const vector of [0, 1, 2]) bench.setVector(vector, vector);
-  bench.setCommon(pci.CommonCfg.configMsixVector, 2, 0);
-  bench.start();
-  bench.send(0);
-  assertEquals(bench.take(0), 0);
-  assertEquals([bench.messages, bench.levels], [[], []]);
-});
-
-Deno.test("4.1.5.4.1-D1 a configuration change without a vector does not interrupt", () => {
-  const bench = new PciBench();
-  bench.setMsix(pci.PCI_MSIX_FLAGS_ENABLE);
-  for (const vector of [0, 1, 2]) bench.setVector(vector, vector);
-  bench.select(0);
-  bench.setCommon(pci.CommonCfg.queueMsixVector, 2, 0);
-  bench.start();
-  change(bench);
-  assertEquals([bench.messages, bench.levels], [[], []]);
-});
+    // One read of the window is one of the register: ISR is 0 afterwards.
+    bench.start();
+    bench.send(0);
+    bench.transport.configWrite(at + 8, 4, MEMORY.isr);
+    assertEquals(bench.transport.configRead(at + 16, 1), 1);
+    assertEquals(bench.readIsr(), 0);
+  },
+);

@@ -1,5 +1,6 @@
 /** Devices on a bare register interface, with everything that they tell the machine written down. */
 import {
+  type Device,
   type FeatureSet,
   VIRTIO_F_VERSION_1,
   VIRTIO_STATUS_ACKNOWLEDGE,
@@ -30,9 +31,12 @@ export async function turns(count = 3): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setTimeout(resolve, 0));
 }
 
-abstract class Bench {
+/** The device of a bench: an `EchoDevice` of these options, or one that is given. */
+export type BenchOptions<D extends Device> = EchoOptions & { readonly device?: D };
+
+abstract class Bench<D extends Device> {
   readonly memory = GuestMemory.allocate(0x10000);
-  readonly device: EchoDevice;
+  readonly device: D;
   /** The interrupt line now. */
   line = false;
   /** Every level that was set. */
@@ -41,8 +45,8 @@ abstract class Bench {
   readonly errors: Error[] = [];
   readonly #queues: (DriverQueue | undefined)[] = [];
 
-  constructor(options: EchoOptions) {
-    this.device = new EchoDevice(options);
+  constructor(options: BenchOptions<D>) {
+    this.device = options.device ?? new EchoDevice(options) as unknown as D;
   }
 
   protected setLine(asserted: boolean): void {
@@ -106,11 +110,11 @@ abstract class Bench {
 }
 
 /** A device behind MMIO. */
-export class MmioBench extends Bench {
+export class MmioBench<D extends Device = EchoDevice> extends Bench<D> {
   readonly transport: mmio.MmioTransport;
 
   constructor(
-    options: EchoOptions & Omit<Partial<mmio.MmioTransportOptions>, "memory" | "host"> = {},
+    options: BenchOptions<D> & Omit<Partial<mmio.MmioTransportOptions>, "memory" | "host"> = {},
   ) {
     super(options);
     this.transport = new mmio.MmioTransport(this.device, {
@@ -169,14 +173,14 @@ export const IO = { bar: 0, common: 0, isr: 0x40, notify: 0x44, device: 0x48 } a
 export const MSIX_BAR = 1;
 
 /** A device behind PCI, decoding, bus master. */
-export class PciBench extends Bench {
+export class PciBench<D extends Device = EchoDevice> extends Bench<D> {
   readonly transport: pci.PciTransport;
   readonly messages: [number, number, number][] = [];
   readonly #at: { bar: number; common: number; isr: number; device: number; notify: number };
   readonly #multiplier: number;
 
   constructor(
-    options: EchoOptions & Omit<Partial<pci.PciTransportOptions>, "memory" | "host"> = {},
+    options: BenchOptions<D> & Omit<Partial<pci.PciTransportOptions>, "memory" | "host"> = {},
   ) {
     super(options);
     this.transport = new pci.PciTransport(this.device, {
