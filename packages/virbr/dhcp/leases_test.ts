@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { TestGuest } from "../ip/guest_testing.ts";
 import type { VirbrPort } from "../wire/port.ts";
 import { join, reboot, renew, send, world } from "./client_testing.ts";
@@ -130,4 +130,26 @@ Deno.test("a station that moves to another port takes its lease along, and its p
   join(new TestGuest(a, mac(2), net.mac));
   assertEquals(send(new TestGuest(b, mac(3), net.mac), [[type, [1]]]), []);
   assertEquals(net.leases.length, 2);
+});
+
+Deno.test("a store that has its leases at once, and one that has none to give", async () => {
+  const lease = { mac: mac(1), address: "192.168.122.7", name: "alpha", expires: Date.now() + 9e5 };
+  const { net } = world({ store: { load: () => [lease], save() {} } });
+  assertEquals(net.leases.map(({ address, name }) => [address, name]), [[lease.address, "alpha"]]);
+  await net.close();
+  const told: unknown[] = [];
+  const error = new Error("The disk is gone");
+  const broken = world({
+    onError: (one) => told.push(one),
+    store: {
+      load() {
+        throw error;
+      },
+      save() {},
+    },
+  });
+  await assertRejects(() => broken.net.ready, Error, "The disk is gone");
+  assertEquals(told, [error]);
+  join(broken.client());
+  await broken.net.close();
 });

@@ -21,3 +21,8 @@ export function encodeName(name: string): Uint8Array {
   }
   return bytes;
 }
+
+/** Names behind each other, in the format of DNS. */
+export function encodeNames(names: readonly string[]): Uint8Array {
+  return new Uint8Array(names.flatMap((name) => [...encodeName(name)]));
+}

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { settle, type VirbrOptions } from "./options.ts";
+import type { VirbrOptions } from "./options.ts";
 import type { Outside } from "./outside/outside.ts";
+import { settle } from "./settings.ts";
 import { Virbr } from "./virbr.ts";
 
 /** An outside whose host is in some networks. */
