@@ -3,22 +3,20 @@ import { Switch } from "@virtio/net/switch";
 import { formatMac, parseStationMac } from "@virtio/net/wire";
 import { LeaseKeeper } from "./dhcp/lease_keeper.ts";
 import { type Lease, Leases } from "./dhcp/leases.ts";
-import type { DhcpServer, DhcpStats } from "./dhcp/server.ts";
+import type { DhcpServer } from "./dhcp/server.ts";
 import { type DhcpPlace, serveDhcp, serveDhcp6 } from "./dhcp/service.ts";
 import type { Forwarder } from "./dns/forwarder.ts";
 import { GuestNames } from "./dns/guest_names.ts";
 import { encodeNames } from "./dns/names.ts";
-import type { DnsServer, DnsStats } from "./dns/server.ts";
+import type { DnsServer } from "./dns/server.ts";
 import { makeForwarder, serveDns } from "./dns/service.ts";
-import type { FlowCounters } from "./flow/flow.ts";
 import type { Forward, ForwardOptions } from "./flow/forward.ts";
 import { Nat } from "./flow/nat.ts";
-import { type GuestInfo, guestInfo } from "./guest_info.ts";
 import { formatAddress, formatIpv4, ipv4, parseAddress } from "./ip/address.ts";
-import { Gateway, type GatewayStats } from "./ip/gateway.ts";
+import { Gateway } from "./ip/gateway.ts";
 import { Neighbours } from "./ip/ndp.ts";
 import type { IpLayer } from "./ip/packet.ts";
-import { Router, type RouterStats } from "./ip/router.ts";
+import { Router } from "./ip/router.ts";
 import { UdpSender } from "./ip/udp.ts";
 import type { VirbrOptions } from "./options.ts";
 import {
@@ -28,27 +26,11 @@ import {
   settle,
   type VirbrSettings,
 } from "./settings.ts";
-import type { TcpCounters } from "./tcp/engine.ts";
+import { type GuestInfo, guestInfo, type VirbrStats } from "./snapshot.ts";
 import { Entrance } from "./wire/entrance.ts";
 import { GuestPort, type PortLimits, type VirbrPort, type VirbrPortOptions } from "./wire/port.ts";
 import type { Station } from "./wire/station.ts";
 import { Stations } from "./wire/stations.ts";
-
-/** What a network had counted at a moment: plain data. */
-export interface VirbrStats {
-  /** The gateway's IP layer. */
-  readonly gateway: GatewayStats;
-  /** DHCP. */
-  readonly dhcp: DhcpStats;
-  /** Names. */
-  readonly dns: Readonly<DnsStats>;
-  /** Flows to the outside and back. */
-  readonly flows: FlowCounters;
-  /** TCP of the flows, and of the gateway's own services. */
-  readonly tcp: TcpCounters;
-  /** Packets to the uplink and back; null unless the mode is "routed". */
-  readonly router: Readonly<RouterStats> | null;
-}
 
 /**
  * A network for guests: a switch, and a gateway that gives them addresses, names, and the way out.

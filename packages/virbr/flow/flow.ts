@@ -1,4 +1,4 @@
-import type { GuestInfo } from "../guest_info.ts";
+import type { GuestInfo } from "../snapshot.ts";
 import type { Guest, IcmpErrorKind } from "../ip/packet.ts";
 import type { OutsideProblem } from "../outside/outside.ts";
 

@@ -1,10 +1,13 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { IpProtocol } from "../ip/packet.ts";
 import { ipv4, testGuest } from "../tcp/wire_testing.ts";
+import type { FlowInfo } from "./flow.ts";
 import { Limits } from "./limits.ts";
 import { TestWorld } from "./nat_testing.ts";
 
 const OUTSIDE = ipv4(198, 51, 100, 7);
+
+const NOTHING_LEFT = [0, 0, 0, 0, 0, 0];
 
 /** A station behind a port. */
 function guest(number: number, port = "port") {
@@ -85,4 +88,54 @@ Deno.test("echoes that nobody answers keep those of another port from nothing", 
   world.send(OUTSIDE, request, IpProtocol.icmp, { guest: guest(1) });
   assertEquals(asked, 66);
   await world.close();
+});
+
+Deno.test("a hook sees each new flow and may refuse it, and a guest has only so many", async () => {
+  const seen: FlowInfo[] = [];
+  const world = new TestWorld({
+    maxFlows: 3,
+    onFlow: (flow) => {
+      seen.push(flow);
+      return flow.port !== 25;
+    },
+  });
+  const unwanted = world.connect(OUTSIDE, 25);
+  await world.pass(10);
+  assertEquals(unwanted.reason, "refused");
+  const { guestPort: _, guest, ...rest } = seen[0]!;
+  assertEquals(rest, {
+    protocol: "tcp",
+    direction: "out",
+    guestAddress: "192.168.122.5",
+    address: "198.51.100.7",
+    port: 25,
+  });
+  assertEquals(guest, {
+    mac: "52:54:00:00:00:05",
+    name: "52:54:00:00:00:05",
+    port: "port",
+    addresses: [],
+    flows: 1,
+  });
+  const ends = [80, 81, 82, 83].map((port) => world.connect(OUTSIDE, port));
+  await world.pass(20);
+  assertEquals(ends.map(({ isOpen }) => isOpen), [true, true, true, false]);
+  assertEquals([world.nat.counters.unwanted, world.nat.counters.limited], [1, 1]);
+  ends[0]!.connection.abort();
+  await world.pass(10);
+  world.datagram(4000, OUTSIDE, 53, [1]);
+  world.datagram(4001, OUTSIDE, 53, [1]);
+  await world.pass(10);
+  assertEquals(world.outside.sockets.length, 1);
+  assertEquals(await world.close(), NOTHING_LEFT);
+
+  const rate = new TestWorld({ flowRate: 10, flowBurst: 2 });
+  for (let i = 0; i < 5; i++) rate.connect(OUTSIDE, 80);
+  await rate.pass(5);
+  assertEquals(rate.outside.connected.length, 2);
+  await rate.pass(1000);
+  rate.connect(OUTSIDE, 80);
+  await rate.pass(5);
+  assertEquals(rate.outside.connected.length, 3);
+  await rate.close();
 });

@@ -1,4 +1,4 @@
-import { guestInfo } from "../guest_info.ts";
+import { guestInfo } from "../snapshot.ts";
 import { formatAddress, parseAddress, sameAddress, type Subnet } from "../ip/address.ts";
 import {
   type AddressWords,
