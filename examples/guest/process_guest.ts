@@ -3,6 +3,7 @@
  * and output.
  */
 import { type CommandResult, GuestCommands } from "./commands.ts";
+import { dependentCommand } from "./dependent.ts";
 import { GuestError, SerialLog } from "./serial_log.ts";
 
 /** How a program with a guest is started. */
@@ -37,7 +38,7 @@ export class ProcessGuest implements AsyncDisposable {
   /** Starts the program. The guest is not there yet: see `ready`. @throws {GuestError} If it cannot be started. */
   constructor(options: ProcessGuestOptions) {
     try {
-      this.#process = new Deno.Command(options.program, {
+      this.#process = dependentCommand(options.program, {
         args: [...options.args],
         stdin: "piped",
         stdout: "piped",

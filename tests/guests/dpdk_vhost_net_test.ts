@@ -7,6 +7,7 @@ import { VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED } from "@virtio/device";
 import { NetDevice } from "@virtio/net";
 import { Switch } from "@virtio/net/switch";
 import { VHOST_USER_CARRIES } from "@virtio/vhost-user";
+import { dependentCommand } from "../../examples/guest/dependent.ts";
 import { stationOn } from "../../examples/net/host/station.ts";
 import { hasTool, installTool } from "../../packages/net/backends/tool_testing.ts";
 import { ServedDevices } from "./vhost_user_serve.ts";
@@ -39,7 +40,7 @@ for (const ring of ["split", "packed"] as const) {
           const socket = served.serve("net", device, { features: VHOST_USER_CARRIES });
           const { last: server } = served;
           const on = (yes: boolean): string => yes ? "1" : "0";
-          const process = new Deno.Command(TESTPMD, {
+          const process = dependentCommand(TESTPMD, {
             args: [
               ...["--no-huge", "-m", "128", "--no-pci", "--no-telemetry", "-l", "0,1"],
               `--file-prefix=${socket.replaceAll(/\W/g, "")}`,

@@ -12,6 +12,7 @@ import { StreamServer } from "@virtio/net/stream";
 import { Switch } from "@virtio/net/switch";
 import { TapBackend } from "@virtio/net/tap";
 import { DmaPool } from "@virtio/vring/driver";
+import { dependentCommand } from "../../examples/guest/dependent.ts";
 import { buildInitrd } from "../../examples/guest/initrd.ts";
 import { SerialLog } from "../../examples/guest/serial_log.ts";
 import { guestFiles, restoreGuest } from "../../examples/guest/testing.ts";
@@ -92,7 +93,7 @@ class QemuGuest implements AsyncDisposable {
     const initrd = `${folder}/initrd`;
     await Deno.writeFile(kernel, files.bzImage);
     await Deno.writeFile(initrd, buildInitrd({ ...files, init: INIT }));
-    const process = new Deno.Command(QEMU, {
+    const process = dependentCommand(QEMU, {
       args: [
         ..."-nodefaults -display none -monitor none -no-reboot -accel tcg -m 128".split(" "),
         ...["-serial", "stdio", "-kernel", kernel, "-initrd", initrd],

@@ -5,6 +5,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { BlkDevice } from "@virtio/blk";
 import { LinuxBackend } from "@virtio/blk/linux";
+import { dependentCommand } from "../../examples/guest/dependent.ts";
 import type { ProcessGuest } from "../../examples/guest/process_guest.ts";
 import { bootQemu, qemuBlk, startQemu } from "../../examples/guest/qemu.ts";
 import { ServedDevices } from "./vhost_user_serve.ts";
@@ -262,7 +263,7 @@ class Server {
   }
 
   start(): void {
-    this.#process = new Deno.Command(Deno.execPath(), {
+    this.#process = dependentCommand(Deno.execPath(), {
       args: [
         ...["run", "-A", "--quiet", "--no-check"],
         new URL("../../examples/serve_blk.ts", import.meta.url).pathname,

@@ -4,6 +4,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { DeviceId } from "@virtio/device";
+import { dependentCommand } from "../../examples/guest/dependent.ts";
 import { bootUml } from "../../examples/guest/uml.ts";
 import {
   appears,
@@ -35,7 +36,7 @@ for (
       const folder = await Deno.makeTempDir({ prefix: "vu-" });
       const image = `${folder}/disk.raw`;
       const socket = `${folder}/disk.sock`;
-      const server = new Deno.Command(Deno.execPath(), {
+      const server = dependentCommand(Deno.execPath(), {
         args: [
           ...["run", "-A", "--quiet", SERVER, "--socket", socket, "--image", image],
           ...["--create", "128M", "--json", ...args],

@@ -8,6 +8,7 @@ import {
   VhostUserTransport,
 } from "@virtio/vhost-user/driver";
 import { DmaPool } from "@virtio/vring/driver";
+import { dependentCommand } from "../../examples/guest/dependent.ts";
 import { installPackages } from "../../tools/debian.ts";
 
 const MIB = 2 ** 20;
@@ -23,7 +24,7 @@ Deno.test({
   fn: async () => {
     const folder = await Deno.makeTempDir();
     const socket = `${folder}/socket`;
-    const child = new Deno.Command("dpdk-testpmd", {
+    const child = dependentCommand("dpdk-testpmd", {
       args: [
         ...["--no-huge", "-m", "256", "--no-pci", "--no-shconf", "--no-telemetry", "-l", "0,1"],
         ...["--vdev", `net_vhost0,iface=${socket},queues=1`, "--"],

@@ -4,6 +4,7 @@ import { BlkDriver } from "@virtio/blk/driver";
 import { CORE_FEATURES, DeviceId, VIRTIO_F_RING_PACKED } from "@virtio/device";
 import { FrontEndMemory, VhostUserTransport } from "@virtio/vhost-user/driver";
 import { DmaPool } from "@virtio/vring/driver";
+import { dependentCommand } from "../../examples/guest/dependent.ts";
 
 const MIB = 2 ** 20;
 const BLOCK = 4096;
@@ -13,7 +14,7 @@ const KILLS = 4;
 const root = new URL("../..", import.meta.url).pathname;
 
 function serve(socket: string, image: string, packed: boolean): Deno.ChildProcess {
-  return new Deno.Command(Deno.execPath(), {
+  return dependentCommand(Deno.execPath(), {
     args: [
       ...["run", "-A", `${root}examples/serve_blk.ts`, "--json"],
       ...["--socket", socket, "--image", image, ...(packed ? ["--packed"] : [])],

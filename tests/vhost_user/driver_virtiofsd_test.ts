@@ -7,6 +7,7 @@ import {
   VhostUserTransport,
 } from "@virtio/vhost-user/driver";
 import { BufferList, DmaPool } from "@virtio/vring/driver";
+import { dependentCommand } from "../../examples/guest/dependent.ts";
 import { installPackages } from "../../tools/debian.ts";
 
 const PROGRAM = "/usr/lib/qemu/virtiofsd";
@@ -39,7 +40,7 @@ Deno.test({
     const shared = `${folder}/shared`;
     await Deno.mkdir(shared);
     await Deno.writeTextFile(`${shared}/hello`, "twelve bytes");
-    const child = new Deno.Command(PROGRAM, {
+    const child = dependentCommand(PROGRAM, {
       args: [`--socket-path=${socket}`, "-o", `source=${shared},sandbox=chroot`, "-f"],
       stdin: "null",
       stdout: "null",

@@ -1,4 +1,5 @@
 /** qemu-storage-daemon, whose vhost-user disk judges our front end. */
+import { dependentCommand } from "../../examples/guest/dependent.ts";
 import { installPackages } from "../../tools/debian.ts";
 
 /** Whether it can be had here. */
@@ -45,7 +46,7 @@ export async function startStorageDaemon(
   };
   const start = async (): Promise<void> => {
     await Deno.remove(socket).catch(() => {});
-    child = new Deno.Command("qemu-storage-daemon", {
+    child = dependentCommand("qemu-storage-daemon", {
       args: [
         "--blockdev",
         `driver=file,node-name=file,filename=${image},discard=unmap`,

@@ -1,4 +1,5 @@
 /** The servers that bench:vhost-blk measures: ours, and QEMU's storage daemon as it can be set up. */
+import { dependentCommand } from "../../examples/guest/dependent.ts";
 import { root } from "../bench_arguments.ts";
 
 /** A server that runs, and waits for a front end. */
@@ -32,7 +33,7 @@ async function start(
   const socket = `${folder}/${name.replaceAll(/\W/g, "-")}.sock`;
   const pin = processor === null ? [] : ["taskset", "-c", `${processor}`];
   const [program, ...args] = [...pin, ...command(socket)];
-  const child = new Deno.Command(program!, {
+  const child = dependentCommand(program!, {
     args,
     cwd: root,
     stdin: "null",
