@@ -8,6 +8,7 @@ import {
 import type { Device } from "@virtio/device";
 import type { WorkerDevice } from "@virtio/worker";
 import type {
+  ConsoleChannel,
   ConsoleWorkerData,
   ConsoleWorkerReport,
   FromConsole,
@@ -106,13 +107,13 @@ class PortThere {
 /** A device in a worker with its ports. */
 class ConsoleThere implements PlacedConsole {
   readonly #device: WorkerDevice;
-  readonly #channel: BroadcastChannel;
+  readonly #channel: MessagePort;
   readonly #ports: Map<number, PortThere>;
   #nextKey: number;
 
   private constructor(
     device: WorkerDevice,
-    channel: BroadcastChannel,
+    channel: MessagePort,
     ports: Map<number, PortThere>,
   ) {
     this.#device = device;
@@ -122,8 +123,7 @@ class ConsoleThere implements PlacedConsole {
   }
 
   static async open(all: readonly ConsolePortOptions[], maxPorts: number): Promise<ConsoleThere> {
-    const name = `console ${crypto.randomUUID()}`;
-    const channel = new BroadcastChannel(name);
+    const { port1: channel, port2: there } = new MessageChannel();
     const ports = new Map<number, PortThere>();
     channel.onmessage = ({ data }: MessageEvent<FromConsole>) => {
       const port = ports.get(data.key);
@@ -134,10 +134,15 @@ class ConsoleThere implements PlacedConsole {
     all.forEach((one, key) =>
       ports.set(key, new PortThere(key, one, (message) => channel.postMessage(message)))
     );
-    const data: ConsoleWorkerData = { channel: name, ports: all.map(portData), maxPorts };
+    const data: ConsoleWorkerData = { ports: all.map(portData), maxPorts };
+    const spawn = (source: URL | string): Worker => {
+      const worker = new Worker(source, { type: "module" });
+      worker.postMessage({ consoleChannel: there } satisfies ConsoleChannel, [there]);
+      return worker;
+    };
     const module = new URL("../shared/workers/console_worker.ts", import.meta.url);
     try {
-      const device = await inWorker(module, { data });
+      const device = await inWorker(module, { data, spawn });
       for (const port of ports.values()) port.attach();
       return new ConsoleThere(device, channel, ports);
     } catch (error) {

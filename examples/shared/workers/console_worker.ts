@@ -2,6 +2,7 @@
 import { type ConsoleBackend, ConsoleDevice, type ConsolePort } from "@virtio/console";
 import { serveDevice } from "@virtio/worker/serve";
 import type {
+  ConsoleChannel,
   ConsoleWorkerData,
   ConsoleWorkerReport,
   FromConsole,
@@ -54,8 +55,17 @@ class RemoteBackend implements ConsoleBackend {
 
 let device: ConsoleDevice | null = null;
 
-serveDevice(({ channel: name, ports, maxPorts }: ConsoleWorkerData) => {
-  const channel = new BroadcastChannel(name);
+const channelCame = new Promise<MessagePort>((resolve) => {
+  const listener = ({ data }: MessageEvent<Partial<ConsoleChannel>>): void => {
+    if (data.consoleChannel === undefined) return;
+    self.removeEventListener("message", listener);
+    resolve(data.consoleChannel);
+  };
+  self.addEventListener("message", listener);
+});
+
+serveDevice(async ({ ports, maxPorts }: ConsoleWorkerData) => {
+  const channel = await channelCame;
   const backends = new Map<number, RemoteBackend>();
   const make = ({ key, ...options }: PortData) => {
     const backend = new RemoteBackend(key, (message) => channel.postMessage(message));
