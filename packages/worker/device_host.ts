@@ -6,7 +6,7 @@ import type { DeviceDescription, FromWorker, News } from "./messages.ts";
 import { Journal } from "./journal.ts";
 import { JournaledQueue } from "./journaled_queue.ts";
 import type { ServeOptions } from "./serve.ts";
-import { type Bell, BellWord, type Link, Word } from "./words.ts";
+import { type Bell, BellWord, type Link, MAX_QUEUES, Word } from "./words.ts";
 
 /** Milliseconds after which the event loop turns, whatever the load; and turns of the worker's loop between two looks at the clock. */
 const TURN = 10;
@@ -38,7 +38,7 @@ export class DeviceHost {
   #turns = 0;
   #turned = 0;
 
-  /** @param post Sends to the other side. */
+  /** @param post Sends to the other side. @throws {RangeError} If the device has too many queues. */
   constructor(
     device: Device,
     link: Link,
@@ -47,6 +47,10 @@ export class DeviceHost {
     journals: SharedArrayBuffer | null,
     options: ServeOptions,
   ) {
+    const count = device.queueSizes.length;
+    if (count > MAX_QUEUES) {
+      throw new RangeError(`A device in a worker has up to ${MAX_QUEUES} queues, not ${count}`);
+    }
     this.#device = device;
     this.#link = link;
     this.#bell = bell;

@@ -1,5 +1,5 @@
-/** Most queues of a device. */
-export const MAX_QUEUES = 1024;
+/** Most queues of a device. A network device may have 2049. */
+export const MAX_QUEUES = 4096;
 /** Words of a line of a processor's cache. */
 const LINE = 16;
 
