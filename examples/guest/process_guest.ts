@@ -12,6 +12,8 @@ export interface ProcessGuestOptions {
   readonly program: string;
   /** Its arguments. */
   readonly args: readonly string[];
+  /** Whether the program has processes that would go on without it; no unless given. */
+  readonly family?: boolean;
   /** Told what the guest writes to its serial line, in pieces. */
   readonly console?: (text: string) => void;
   /** Milliseconds until the guest must take commands; 120,000 unless given. */
@@ -45,7 +47,7 @@ export class ProcessGuest implements AsyncDisposable {
         stderr: "piped",
         // The guest's processes are the program's children: they are ended together. And a Ctrl-C is for us alone.
         detached: true,
-      }).spawn();
+      }, options.family).spawn();
     } catch (error) {
       throw new GuestError(`${options.program} cannot be started: ${(error as Error).message}`);
     }
@@ -113,7 +115,7 @@ export class ProcessGuest implements AsyncDisposable {
 
   /** Ends the program, as if the power failed. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#signal(this.pid, "SIGTERM");
+    this.#signal(-this.pid, "SIGTERM");
     const timer = setTimeout(() => this.#signal(this.pid, "SIGKILL"), END_TIMEOUT);
     await this.#process.status;
     clearTimeout(timer);

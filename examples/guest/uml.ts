@@ -36,6 +36,8 @@ export async function startUml(options: UmlOptions): Promise<ProcessGuest> {
   await Deno.writeFile(initrd, buildInitrd({ ...files, ...options.initrd }));
   return new ProcessGuest({
     program: files.kernelPath,
+    // Each process of the guest is one.
+    family: true,
     args: [
       ...[`mem=${options.megabytes ?? 256}M`, `initrd=${initrd}`, `uml_dir=${folder}`],
       ...["umid=guest", "ssl0=fd:0,fd:1", "ssl=null", "con=null", "con0=null"],
