@@ -1,5 +1,5 @@
 /** A driver's end without a transport, which cuts its buffers as a test wants them. Not published. */
-import { type FeatureSet, hasFeature, VIRTIO_F_VERSION_1 } from "@virtio/device";
+import { type Device, type FeatureSet, hasFeature, VIRTIO_F_VERSION_1 } from "@virtio/device";
 import { DriverSession } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
 import { BufferList, DmaPool, type DriverQueue } from "@virtio/vring/driver";
@@ -12,7 +12,6 @@ import {
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_RSS,
 } from "./constants.ts";
-import type { NetDevice } from "./device.ts";
 import { Frame } from "./frame.ts";
 import { type FrameSink, type NetBackend, Offload } from "./sink.ts";
 
@@ -171,7 +170,7 @@ export class RawNetDriver {
   }
 
   /** Brings the device up, with all queues that there are in this negotiation. */
-  static async open(device: NetDevice, options: RawNetOptions = {}): Promise<RawNetDriver> {
+  static async open(device: Device, options: RawNetOptions = {}): Promise<RawNetDriver> {
     const memory = options.memory ?? GuestMemory.allocate(8 * 2 ** 20);
     const core = (options.core ?? 0n) | VIRTIO_F_VERSION_1;
     const transport = new LocalTransport(device, memory, core);

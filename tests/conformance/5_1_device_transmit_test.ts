@@ -1,10 +1,12 @@
 /** Virtio 1.4, 5.1.9.2.2: what a network device does with packets that the driver sends. */
 import * as net from "@virtio/net";
-import { NetDevice, Offload } from "@virtio/net";
+import { Offload } from "@virtio/net";
 import { assert, assertEquals } from "@std/assert";
 import { FrameLayout } from "../../packages/net/offload/parse.ts";
 import { buildFrame, naiveSum, pattern } from "../../packages/net/offload/testing.ts";
-import { type HeaderFields, RawNetDriver, SpyBackend, turns } from "../../packages/net/testing.ts";
+import type { HeaderFields } from "../../packages/net/testing.ts";
+import { PlacedNet } from "./placed_net.ts";
+import { everywhere, type Place } from "./places.ts";
 
 const NEEDS_CSUM = net.VIRTIO_NET_HDR_F_NEEDS_CSUM;
 const TUNNEL_IPV4 = 0x20;
@@ -13,23 +15,19 @@ const UDP_TUNNEL_CSUM = 8;
 const OFFLOADS = net.VIRTIO_NET_F_CSUM | net.VIRTIO_NET_F_HOST_TSO4 | net.VIRTIO_NET_F_HOST_TSO6 |
   net.VIRTIO_NET_F_HOST_ECN | net.VIRTIO_NET_F_HOST_UFO | net.VIRTIO_NET_F_HOST_USO;
 
-async function open(wanted: bigint, offloads: number = Offload.all) {
-  const backend = new SpyBackend();
-  backend.offloads = offloads;
-  const device = new NetDevice({ backend, mac: "02:00:00:00:00:01" });
-  const driver = await RawNetDriver.open(device, { wanted });
+async function open(place: Place, wanted: bigint, offloads: number = Offload.all) {
+  const far = await PlacedNet.open(place, { offloads }, { wanted });
+  const { driver, run } = far;
   return {
-    device,
-    driver,
+    run,
     /** What the back end gets of it. */
     send: async (bytes: Uint8Array, header: HeaderFields = {}) => {
-      backend.sent.length = 0;
       driver.send(bytes, header);
-      await turns(1);
+      await far.turn();
       assertEquals(driver.used[1]!.length, 1);
       driver.used[1]!.length = 0;
       assertEquals(driver.transport.needsReset, false);
-      return [...backend.sent];
+      return far.sent();
     },
   };
 }
@@ -60,10 +58,10 @@ const TSO: HeaderFields = {
 };
 const big = buildFrame({ ip: 4, payload: pattern(3500), checksum: "partial" });
 
-Deno.test("5.1.9.2.2-D1: bits of flags that are not known are ignored", async () => {
+everywhere("5.1.9.2.2-D1: bits of flags that are not known are ignored", async (place) => {
   const frame = buildFrame({ ip: 4, payload: pattern(100) });
   for (const wanted of [0n, OFFLOADS]) {
-    const { send } = await open(wanted);
+    const { send } = await open(place, wanted);
     for (const flags of [0x02, 0x04, 0x10, 0x20, 0x40, 0x80, 0xf6]) {
       const [sent] = await send(frame, { flags });
       assertEquals(sent?.bytes, frame);
@@ -72,103 +70,121 @@ Deno.test("5.1.9.2.2-D1: bits of flags that are not known are ignored", async ()
   }
 });
 
-Deno.test("5.1.9.2.2-D2: csum_start and csum_offset are not used without NEEDS_CSUM", async () => {
-  const frame = buildFrame({ ip: 4, payload: pattern(100) });
-  const places: HeaderFields[] = [
-    { csumStart: 34, csumOffset: 16 },
-    { csumStart: 0, csumOffset: 0 },
-    { csumStart: 0xffff, csumOffset: 0xffff },
-  ];
-  for (const offloads of [Offload.all, 0]) {
-    const { send } = await open(OFFLOADS, offloads);
-    for (const place of places) {
-      const [sent] = await send(frame, place);
-      assertEquals(sent?.bytes, frame);
-      assertEquals([sent?.flags, sent?.csumStart, sent?.csumOffset], [0, 0, 0]);
-    }
-  }
-});
-
-Deno.test("5.1.9.2.2-D5 5.1.9.2.2-D6 5.1.9.2.2-D7: hdr_len is not relied on, with GUEST_HDRLEN or without: whatever it says, the same is sent", async () => {
-  for (const hdrlen of [0n, net.VIRTIO_NET_F_GUEST_HDRLEN]) {
-    for (const offloads of [0, Offload.all]) {
-      const { send } = await open(OFFLOADS | hdrlen, offloads);
-      const expected = (await send(big, { ...TSO, hdrLen: 54 })).map(({ bytes }) => bytes);
-      assertEquals(expected.length, offloads === 0 ? 4 : 1);
-      if (offloads === 0) assert(expected.every(isRight));
-      for (const hdrLen of [0, 1, 14, 53, 55, 1500, 0xffff]) {
-        const sent = await send(big, { ...TSO, hdrLen });
-        assertEquals(sent.map(({ bytes }) => bytes), expected);
-        // Nobody behind the device is told anything else than the truth.
-        if (offloads !== 0) assertEquals(sent[0]!.headerLength, 54);
-      }
-      const plain = buildFrame({ ip: 4, payload: pattern(100) });
-      for (const hdrLen of [0, 54, 0xffff]) {
-        assertEquals((await send(plain, { hdrLen })).map(({ bytes }) => bytes), [plain]);
+everywhere(
+  "5.1.9.2.2-D2: csum_start and csum_offset are not used without NEEDS_CSUM",
+  async (place) => {
+    const frame = buildFrame({ ip: 4, payload: pattern(100) });
+    const places: HeaderFields[] = [
+      { csumStart: 34, csumOffset: 16 },
+      { csumStart: 0, csumOffset: 0 },
+      { csumStart: 0xffff, csumOffset: 0xffff },
+    ];
+    for (const offloads of [Offload.all, 0]) {
+      const { send } = await open(place, OFFLOADS, offloads);
+      for (const place of places) {
+        const [sent] = await send(frame, place);
+        assertEquals(sent?.bytes, frame);
+        assertEquals([sent?.flags, sent?.csumStart, sent?.csumOffset], [0, 0, 0]);
       }
     }
-  }
-});
+  },
+);
 
-Deno.test("5.1.9.2.2-D8 5.1.9.2.2-D10: packets with a tunnel's bits in gso_type are not accepted", async () => {
-  const types = [TUNNEL_IPV4, TUNNEL_IPV6, TUNNEL_IPV4 | TUNNEL_IPV6];
-  const { send, device } = await open(OFFLOADS);
-  let dropped = 0;
-  for (const tunnel of types) {
-    for (const type of [0, 1, 3, 4, 5]) {
-      for (const flags of [0, NEEDS_CSUM, NEEDS_CSUM | 2, NEEDS_CSUM | UDP_TUNNEL_CSUM]) {
-        const header = { ...TSO, flags, gsoType: tunnel | type };
-        assertEquals(await send(big, header), []);
-        dropped++;
+everywhere(
+  "5.1.9.2.2-D5 5.1.9.2.2-D6 5.1.9.2.2-D7: hdr_len is not relied on, with GUEST_HDRLEN or without: whatever it says, the same is sent",
+  async (place) => {
+    for (const hdrlen of [0n, net.VIRTIO_NET_F_GUEST_HDRLEN]) {
+      for (const offloads of [0, Offload.all]) {
+        const { send } = await open(place, OFFLOADS | hdrlen, offloads);
+        const expected = (await send(big, { ...TSO, hdrLen: 54 })).map(({ bytes }) => bytes);
+        assertEquals(expected.length, offloads === 0 ? 4 : 1);
+        if (offloads === 0) assert(expected.every(isRight));
+        for (const hdrLen of [0, 1, 14, 53, 55, 1500, 0xffff]) {
+          const sent = await send(big, { ...TSO, hdrLen });
+          assertEquals(sent.map(({ bytes }) => bytes), expected);
+          // Nobody behind the device is told anything else than the truth.
+          if (offloads !== 0) assertEquals(sent[0]!.hdrLen, 54);
+        }
+        const plain = buildFrame({ ip: 4, payload: pattern(100) });
+        for (const hdrLen of [0, 54, 0xffff]) {
+          assertEquals((await send(plain, { hdrLen })).map(({ bytes }) => bytes), [plain]);
+        }
       }
     }
-  }
-  assertEquals(device.stats.sent[0]!.malformed, dropped);
-  assertEquals((await send(big, TSO)).length, 1);
-});
+  },
+);
 
-Deno.test("5.1.9.2.2-D11: UDP_TUNNEL_CSUM without a tunnel's bit is not accepted", async () => {
-  const { send } = await open(OFFLOADS);
-  const frame = buildFrame({ ip: 4, transport: "udp", payload: pattern(100) });
-  assertEquals(await send(frame, { flags: UDP_TUNNEL_CSUM }), []);
-  assertEquals(
-    await send(frame, { flags: UDP_TUNNEL_CSUM | NEEDS_CSUM, csumStart: 34, csumOffset: 6 }),
-    [],
-  );
-  assertEquals(await send(big, { ...TSO, flags: UDP_TUNNEL_CSUM | NEEDS_CSUM }), []);
-  assertEquals((await send(frame)).length, 1);
-});
-
-Deno.test("5.1.9.2.2-D12: without NEEDS_CSUM nobody is told that the checksum is right, whatever the driver claims", async () => {
-  const { send } = await open(OFFLOADS);
-  const frame = buildFrame({ ip: 4, payload: pattern(100) });
-  frame[50]! ^= 0xff;
-  for (const flags of [0, net.VIRTIO_NET_HDR_F_DATA_VALID, 0xf6]) {
-    const [sent] = await send(frame, { flags });
-    assertEquals(sent!.bytes, frame);
-    assertEquals(sent!.flags, 0);
-  }
-});
-
-Deno.test("5.1.9.2 a checksum left to the device is right when it is sent, and all segments of a packet are", async () => {
-  const { send } = await open(OFFLOADS, 0);
-  for (const ip of [4, 6] as const) {
-    for (const transport of ["tcp", "udp"] as const) {
-      const frame = buildFrame({ ip, transport, payload: pattern(777), checksum: "partial" });
-      assert(!isRight(frame));
-      const csumStart = ip === 4 ? 34 : 54;
-      const csumOffset = transport === "tcp" ? 16 : 6;
-      const [sent] = await send(frame, { flags: NEEDS_CSUM, csumStart, csumOffset });
-      assert(isRight(sent!.bytes));
-      const gsoType = transport === "udp"
-        ? net.VIRTIO_NET_HDR_GSO_UDP_L4
-        : ip === 4
-        ? net.VIRTIO_NET_HDR_GSO_TCPV4
-        : net.VIRTIO_NET_HDR_GSO_TCPV6;
-      const gso = { flags: NEEDS_CSUM, gsoType, gsoSize: 100, csumStart, csumOffset };
-      const segments = await send(frame, gso);
-      assertEquals(segments.length, 8);
-      for (const { bytes } of segments) assert(isRight(bytes));
+everywhere(
+  "5.1.9.2.2-D8 5.1.9.2.2-D10: packets with a tunnel's bits in gso_type are not accepted",
+  async (place) => {
+    const types = [TUNNEL_IPV4, TUNNEL_IPV6, TUNNEL_IPV4 | TUNNEL_IPV6];
+    const { send, run } = await open(place, OFFLOADS);
+    let dropped = 0;
+    for (const tunnel of types) {
+      for (const type of [0, 1, 3, 4, 5]) {
+        for (const flags of [0, NEEDS_CSUM, NEEDS_CSUM | 2, NEEDS_CSUM | UDP_TUNNEL_CSUM]) {
+          const header = { ...TSO, flags, gsoType: tunnel | type };
+          assertEquals(await send(big, header), []);
+          dropped++;
+        }
+      }
     }
-  }
-});
+    assertEquals(run(({ device }) => device.stats.sent[0]!.malformed), dropped);
+    assertEquals((await send(big, TSO)).length, 1);
+  },
+);
+
+everywhere(
+  "5.1.9.2.2-D11: UDP_TUNNEL_CSUM without a tunnel's bit is not accepted",
+  async (place) => {
+    const { send } = await open(place, OFFLOADS);
+    const frame = buildFrame({ ip: 4, transport: "udp", payload: pattern(100) });
+    assertEquals(await send(frame, { flags: UDP_TUNNEL_CSUM }), []);
+    assertEquals(
+      await send(frame, { flags: UDP_TUNNEL_CSUM | NEEDS_CSUM, csumStart: 34, csumOffset: 6 }),
+      [],
+    );
+    assertEquals(await send(big, { ...TSO, flags: UDP_TUNNEL_CSUM | NEEDS_CSUM }), []);
+    assertEquals((await send(frame)).length, 1);
+  },
+);
+
+everywhere(
+  "5.1.9.2.2-D12: without NEEDS_CSUM nobody is told that the checksum is right, whatever the driver claims",
+  async (place) => {
+    const { send } = await open(place, OFFLOADS);
+    const frame = buildFrame({ ip: 4, payload: pattern(100) });
+    frame[50]! ^= 0xff;
+    for (const flags of [0, net.VIRTIO_NET_HDR_F_DATA_VALID, 0xf6]) {
+      const [sent] = await send(frame, { flags });
+      assertEquals(sent!.bytes, frame);
+      assertEquals(sent!.flags, 0);
+    }
+  },
+);
+
+everywhere(
+  "5.1.9.2 a checksum left to the device is right when it is sent, and all segments of a packet are",
+  async (place) => {
+    const { send } = await open(place, OFFLOADS, 0);
+    for (const ip of [4, 6] as const) {
+      for (const transport of ["tcp", "udp"] as const) {
+        const frame = buildFrame({ ip, transport, payload: pattern(777), checksum: "partial" });
+        assert(!isRight(frame));
+        const csumStart = ip === 4 ? 34 : 54;
+        const csumOffset = transport === "tcp" ? 16 : 6;
+        const [sent] = await send(frame, { flags: NEEDS_CSUM, csumStart, csumOffset });
+        assert(isRight(sent!.bytes));
+        const gsoType = transport === "udp"
+          ? net.VIRTIO_NET_HDR_GSO_UDP_L4
+          : ip === 4
+          ? net.VIRTIO_NET_HDR_GSO_TCPV4
+          : net.VIRTIO_NET_HDR_GSO_TCPV6;
+        const gso = { flags: NEEDS_CSUM, gsoType, gsoSize: 100, csumStart, csumOffset };
+        const segments = await send(frame, gso);
+        assertEquals(segments.length, 8);
+        for (const { bytes } of segments) assert(isRight(bytes));
+      }
+    }
+  },
+);
