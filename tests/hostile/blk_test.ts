@@ -4,10 +4,6 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import {
-  BlkDevice,
-  VIRTIO_BLK_F_DISCARD,
-  VIRTIO_BLK_F_FLUSH,
-  VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
   VIRTIO_BLK_S_UNSUPP,
@@ -17,72 +13,24 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "@virtio/blk";
-import { MemoryBackend } from "@virtio/blk/memory";
-import { VIRTIO_F_INDIRECT_DESC, VIRTIO_F_RING_RESET } from "@virtio/device";
-import { LaterBackend } from "../../packages/blk/backends/later_testing.ts";
-import { FORMATS, type RawDescriptor } from "../../packages/vring/testing/raw_driver.ts";
-import { BUFFERS, BUSES, Machine, turns } from "./machine.ts";
-
-const SECTORS = 128;
-const BLK_FEATURES = VIRTIO_BLK_F_FLUSH | VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES |
-  VIRTIO_F_INDIRECT_DESC;
-const HEADER = BUFFERS;
-const DATA = BUFFERS + 0x1000;
-const STATUS = BUFFERS + 0x8000;
-const UNTOUCHED = 0xee;
-
-/** A block device whose disk holds its sector numbers, and a machine around it. */
-function setup(bus: typeof BUSES[number], later = false) {
-  const bytes = new Uint8Array(SECTORS * 512);
-  for (let sector = 0; sector < SECTORS; sector++) {
-    bytes.fill(sector + 1, sector * 512, (sector + 1) * 512);
-  }
-  const memory = new MemoryBackend(bytes);
-  const backend = later ? new LaterBackend(memory) : memory;
-  const device = new BlkDevice({ backend, queueSize: 64, id: "hostile" });
-  const machine = new Machine(device, bus);
-  return { machine, bytes, device, backend };
-}
-
-type Rig = ReturnType<typeof setup>;
-
-function putHeader(rig: Rig, type: number, sector: bigint, at = HEADER): void {
-  rig.machine.memory.writeU32(at, type);
-  rig.machine.memory.writeU32(at + 4, 0);
-  rig.machine.memory.writeU32(at + 8, Number(sector & 0xffff_ffffn));
-  rig.machine.memory.writeU32(at + 12, Number(sector >> 32n));
-}
-
-/** Sends a chain, and gives what was used of it and the status byte. */
-async function send(
-  rig: Rig,
-  chain: readonly RawDescriptor[],
-): Promise<{ used: number[]; status: number }> {
-  const { machine } = rig;
-  machine.memory.writeU8(STATUS, UNTOUCHED);
-  machine.rings[0]!.send(chain);
-  machine.kick();
-  await turns(2);
-  return {
-    used: machine.rings[0]!.takeUsed().map(({ length }) => length),
-    status: machine.memory.readU8(STATUS),
-  };
-}
-
-const header = { address: HEADER, length: 16 };
-const status = { address: STATUS, length: 1, write: true };
-const data = (length: number, write: boolean) => ({ address: DATA, length, write });
-
-/** A read of sector 3 works. */
-async function works(rig: Rig): Promise<void> {
-  putHeader(rig, VIRTIO_BLK_T_IN, 3n);
-  rig.machine.memory.fill(DATA, 512);
-  assertEquals(await send(rig, [header, data(512, true), status]), {
-    used: [513],
-    status: VIRTIO_BLK_S_OK,
-  });
-  assertEquals(rig.machine.memory.readU8(DATA + 511), 4);
-}
+import { VIRTIO_F_RING_RESET } from "@virtio/device";
+import type { LaterBackend } from "../../packages/blk/backends/later_testing.ts";
+import { FORMATS } from "../../packages/vring/testing/raw_driver.ts";
+import {
+  BLK_FEATURES,
+  DATA,
+  data,
+  HEADER,
+  header,
+  putHeader,
+  send,
+  setup,
+  STATUS,
+  status,
+  UNTOUCHED,
+  works,
+} from "./blk_rig.ts";
+import { BUSES, turns } from "./machine.ts";
 
 for (const bus of BUSES) {
   for (const [format, feature] of FORMATS) {
