@@ -1,6 +1,7 @@
 /**
  * What it costs a device to be looked at: requests in blocks, hidden and shown in turn: `deno task bench:inspect`. Shown as in a
  * page whose machine is in a worker (a snapshot five times a second, cloned for the page), or as over a WebSocket (as JSON).
+ * With `--browser`: what it costs the guest of example:web, in Chromium, drawing and all.
  */
 import { BlkDevice, VIRTIO_BLK_F_MQ } from "@virtio/blk";
 import { MemoryBackend } from "@virtio/blk/memory";
@@ -9,15 +10,37 @@ import { Inspector } from "@virtio/inspect";
 import { allocateBytes, GuestMemory } from "@virtio/memory";
 import { openQueue } from "@virtio/vring";
 import { BufferList, openDriverQueue } from "@virtio/vring/driver";
+import { benchArguments } from "./bench_arguments.ts";
 
 /** Milliseconds between two looks, as the examples have it, and of one block. */
 const LOOK = 200;
 const BLOCK = 1000;
-const ROUNDS = 10;
 const QUEUES = 4;
 const SIZE = 256;
 const DEPTH = 64;
 const SPACE = 0x40_0000;
+
+const HELP = `Measures what it costs a device that its rings are shown.
+
+Usage: deno task bench:inspect [options]
+
+  --browser    the guest of example:web in Chromium, drawing and all; without it a device in Deno
+  --rounds N   rounds that count (default 10)
+  --help       this text
+`;
+
+const { rounds, all } = benchArguments({
+  name: "bench:inspect",
+  help: HELP,
+  rounds: 10,
+  leastRounds: 3,
+  booleans: ["browser"],
+});
+if (all["browser"] === true) {
+  const { benchBrowser } = await import("./bench_inspect/browser.ts");
+  await benchBrowser(rounds);
+  Deno.exit(0);
+}
 
 const memory = GuestMemory.allocate(QUEUES * SPACE);
 const device = new BlkDevice({
@@ -104,7 +127,7 @@ for (const [name, show] of Object.entries(SHOWN)) {
   await block(show);
   const ratios: number[] = [];
   looks.length = 0;
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < rounds; round++) {
     const first = round % 2 === 0 ? await block(null) : 0;
     const shown = await block(show);
     const hidden = first || await block(null);
@@ -115,7 +138,7 @@ for (const [name, show] of Object.entries(SHOWN)) {
   const each = looks[looks.length >> 1]!;
   const percent = (ratio: number): string => `${((1 - ratio) * 100).toFixed(1)}%`;
   console.log(
-    `shown by ${name}: ${percent(ratios[ROUNDS >> 1]!)} of the throughput (${
+    `shown by ${name}: ${percent(ratios[rounds >> 1]!)} of the throughput (${
       percent(ratios.at(-2)!)
     } to ${percent(ratios[1]!)}); a look takes ${each.toFixed(2)} ms, ${
       percent(1 - each / LOOK)
