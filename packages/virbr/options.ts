@@ -35,6 +35,8 @@ export interface Uplink {
   readonly address: string;
   /** Who knows the way to everything else; nobody unless given. */
   readonly router?: string;
+  /** The largest packet there, 576 to 65,535; as the guests' unless given. */
+  readonly mtu?: number;
 }
 
 /** What happened, for those who look on. */

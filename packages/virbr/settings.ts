@@ -23,6 +23,7 @@ export interface UplinkSettings {
   readonly network: Subnet;
   /** 0 if there is none. */
   readonly router: number;
+  readonly mtu: number;
 }
 
 /** Options with everything filled in and checked. */
@@ -142,7 +143,7 @@ export function settle(options: VirbrOptions): VirbrSettings {
       ? { high: 0x52_5400, low: gateway & 0xff_ffff }
       : parseStationMac(options.mac),
     mode,
-    uplink: settleUplink(options, subnet),
+    uplink: settleUplink(options, subnet, mtu),
     dhcp: options.dhcp ?? true,
     leaseTime: checkInteger("leaseTime", options.leaseTime, 120, 2 ** 31, 3600),
     statics: settleStatics(options.leases ?? [], inside, gateway),
@@ -185,7 +186,11 @@ function settleSubnet(options: VirbrOptions): { subnet: Subnet; clash: string | 
   throw new RangeError(`The host is in ${first} itself: choose a subnet`);
 }
 
-function settleUplink({ mode, uplink }: VirbrOptions, subnet: Subnet): UplinkSettings | null {
+function settleUplink(
+  { mode, uplink }: VirbrOptions,
+  subnet: Subnet,
+  mtu: number,
+): UplinkSettings | null {
   if (mode !== "routed") {
     if (uplink === undefined) return null;
     throw new TypeError('An uplink is for mode "routed": give that too, or no uplink');
@@ -207,7 +212,8 @@ function settleUplink({ mode, uplink }: VirbrOptions, subnet: Subnet): UplinkSet
   if (router !== 0 && !network.contains(ipv4(router))) {
     throw new RangeError(`The uplink's router must be in ${network}: it is ${uplink.router}`);
   }
-  return { backend: uplink.backend, address, network, router };
+  const most = checkInteger("The uplink's mtu", uplink.mtu, 576, 65_535, mtu);
+  return { backend: uplink.backend, address, network, router, mtu: most };
 }
 
 function settleRebinding(rule: RebindingRule): RebindingRule {

@@ -353,12 +353,13 @@ export class Virbr {
   }
 
   #route(): void {
-    const { uplink, mac, subnet, clock } = this.#settings;
+    const { uplink, mac, subnet, clock, mtu } = this.#settings;
     if (uplink === null) return;
     this.#gateway.router = new Router({
       ...uplink,
       mac,
       guests: subnet,
+      guestMtu: mtu,
       clock,
       find: (address) => {
         const guest = this.#stations.find4(address);

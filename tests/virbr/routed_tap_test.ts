@@ -43,7 +43,7 @@ async function withRouter(
   const net = new Virbr({
     mtu: mtus.guest,
     mode: "routed",
-    uplink: { backend: uplink, address: "10.9.0.2/30", router: WORLD },
+    uplink: { backend: uplink, address: "10.9.0.2/30", router: WORLD, mtu: mtus.uplink },
     ...options,
   });
   try {
@@ -131,3 +131,29 @@ Deno.test({
       assertEquals(flows.total, 0, "nothing is translated");
     }),
 });
+
+for (const mtus of [{ guest: 9000, uplink: 1500 }, { guest: 1500, uplink: 9000 }]) {
+  const { guest: one, uplink: other } = mtus;
+  Deno.test({
+    name: `packets of ${one} bytes and a link of ${other}: told or cut, and TCP finds what fits`,
+    ignore,
+    fn: () =>
+      withRouter(mtus, {}, async (all) => {
+        const { guest, world } = all;
+        const [from, to] = one > other ? [guest, FAR] : [world, GUEST];
+        const [smaller, larger] = [Math.min(one, other), Math.max(one, other)];
+        await ping(guest, WORLD);
+        assertEquals(await ping(guest, FAR), ALL);
+        // 28 bytes are headers.
+        assertEquals(await ping(from, to, "-M", "do", "-s", `${smaller - 28}`), ALL);
+        const size = ["-s", `${larger - 28}`];
+        const strict = from.command("ping", "-c", "2", "-W", "2", "-M", "do", ...size, to);
+        assertMatch(new TextDecoder().decode((await strict.output()).stdout), /mtu ?= ?1500/);
+        await from.run("ip", "route", "flush", "cache");
+        assertEquals(await ping(from, to, "-M", "dont", ...size), ALL);
+        for (const args of [[], ["-R"]]) {
+          assert(await iperf3(all, FAR, "-n", "32M", ...args) >= 16 * MIB);
+        }
+      }),
+  });
+}

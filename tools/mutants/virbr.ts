@@ -121,7 +121,7 @@ export const VIRBR: readonly MutatedFile[] = [
         edits: [[
           '    else if (isMartian4(destination)) this.refuse(packet, "network");\n' +
           '    else if (packet.hopLimit < 2) this.refuse(packet, "hopLimit");\n' +
-          '    else if (!forwarding) this.refuse(packet, "prohibited");',
+          "    else if (!forwarding) this.#unrouted(packet);",
           '    else if (isMartian4(destination)) this.refuse(packet, "network");\n' +
           '    else if (packet.hopLimit < 2) this.refuse(packet, "hopLimit");',
         ]],
@@ -257,6 +257,14 @@ export const VIRBR: readonly MutatedFile[] = [
   {
     file: "packages/virbr/ip/router.ts",
     mutants: [
+      {
+        name: "virbr-router-too-long",
+        about: "the uplink gets packets that it does not take",
+        edits: [[
+          "const tooLong = packetLength(frame) > this.#options.mtu;",
+          "const tooLong = false;",
+        ]],
+      },
       {
         name: "virbr-router-spoofed",
         about: "the outside may speak for a guest",

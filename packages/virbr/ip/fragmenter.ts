@@ -6,6 +6,7 @@ const IPV4 = 20;
 const IPV6 = 40;
 const FRAGMENT_HEADER = 8;
 const IPPROTO_FRAGMENT = 44;
+const MORE_FRAGMENTS = 0x2000;
 
 /** Cuts a packet that is larger than the MTU into fragments (RFC 791, 3.2; RFC 8200, 4.5). */
 export class Fragmenter {
@@ -16,11 +17,15 @@ export class Fragmenter {
   #identification = 0;
   /** The next byte behind the IP header of the whole. */
   #at = 0;
+  /** Where that stands in a larger whole, of which it is a fragment itself, in units of eight bytes; and whether more follows. */
+  #base = 0;
+  #more = 0;
 
   /**
    * Starts with a packet.
    *
-   * @param from Ethernet, an IP header without options or extensions, and what follows, with complete checksums.
+   * @param from Ethernet, an IP header without options or extensions, and what follows, with complete checksums. One of IPv4
+   *   may be a fragment already.
    * @param mtu Of each fragment, at least 68.
    * @param identification The same for all of them.
    */
@@ -30,6 +35,9 @@ export class Fragmenter {
     this.#identification = identification;
     this.#size = (version === 4 ? mtu - IPV4 : mtu - IPV6 - FRAGMENT_HEADER) & -8;
     this.#at = 0;
+    const field = version === 4 ? from.view.getUint16(ETHERNET + 6) : 0;
+    this.#base = field & 0x1fff;
+    this.#more = field & MORE_FRAGMENTS;
   }
 
   /** The next fragment; null behind the last. */
@@ -47,7 +55,7 @@ export class Fragmenter {
     let put = ETHERNET + header;
     if (this.#version === 4) {
       view.setUint16(ETHERNET + 2, IPV4 + size);
-      view.setUint16(ETHERNET + 6, at >> 3 | (more ? 0x2000 : 0));
+      view.setUint16(ETHERNET + 6, this.#base + (at >> 3) | (more ? MORE_FRAGMENTS : this.#more));
       view.setUint16(ETHERNET + 10, ipv4HeaderChecksum(view, ETHERNET, IPV4));
     } else {
       view.setUint16(ETHERNET + 4, FRAGMENT_HEADER + size);

@@ -306,8 +306,14 @@ export class Gateway implements IpLayer, IpOutput {
     if (subnet.contains(destination)) this.refuse(packet, "host");
     else if (isMartian4(destination)) this.refuse(packet, "network");
     else if (packet.hopLimit < 2) this.refuse(packet, "hopLimit");
-    else if (!forwarding) this.refuse(packet, "prohibited");
+    else if (!forwarding) this.#unrouted(packet);
     else this.#outward(packet);
+  }
+
+  /** A packet to the outside that was not routed. */
+  #unrouted(packet: IpPacket): void {
+    const mtu = this.router?.tooLong(packet) ?? 0;
+    this.refuse(packet, mtu > 0 ? "tooBig" : "prohibited", mtu);
   }
 
   #route6(): void {

@@ -13,6 +13,8 @@ import {
 import { EtherType } from "../wire/guard.ts";
 import type { Station } from "../wire/station.ts";
 import type { Subnet } from "./address.ts";
+import { Cutter, mayCut, mayTell, packetLength, writeTooLong } from "./link_mtu.ts";
+import { type IpPacket, IpProtocol } from "./packet.ts";
 
 const IP = 14;
 const HEADER = 20;
@@ -22,6 +24,9 @@ const MAX_NEIGHBOURS = 256;
 const FRESH = 60_000;
 /** Requests for neighbours a second, and at once. */
 const ASK_RATE = 20;
+/** Errors a second to whoever is out there, and at once. */
+const ERROR_RATE = 50;
+const ERROR_BURST = 20;
 
 /** What a router is. */
 export interface RouterOptions {
@@ -34,8 +39,12 @@ export interface RouterOptions {
   readonly network: Subnet;
   /** Who knows the way to everything else; 0 if there is nobody. */
   readonly router: number;
+  /** The largest packet there. */
+  readonly mtu: number;
   /** The guests' network. */
   readonly guests: Subnet;
+  /** The largest packet that guests take. */
+  readonly guestMtu: number;
   readonly clock: Clock;
   /** The guest with an address; asked for if it was silent. */
   find(address: number): Station | null;
@@ -53,6 +62,8 @@ export interface RouterStats {
   unresolved: number;
   /** Packets from outside that break a rule, or are for nobody here. */
   refused: number;
+  /** Packets from outside that guests do not take, and that were not to be cut: their senders were told. */
+  tooLong: number;
 }
 
 interface Neighbour {
@@ -64,15 +75,20 @@ interface Neighbour {
 /** Routes between guests and an uplink. */
 export class Router implements FrameSink {
   readonly offloads: number = Offload.all;
-  readonly stats: RouterStats = { out: 0, in: 0, unresolved: 0, refused: 0 };
+  readonly stats: RouterStats = { out: 0, in: 0, unresolved: 0, refused: 0, tooLong: 0 };
   readonly #options: RouterOptions;
   readonly #neighbours: Map<number, Neighbour> = new Map();
   readonly #asking: TokenBucket = new TokenBucket(ASK_RATE, ASK_RATE);
+  readonly #telling: TokenBucket = new TokenBucket(ERROR_RATE, ERROR_BURST);
   readonly #own: Frame = new Frame(256);
+  readonly #cutOut: Cutter;
+  readonly #cutIn: Cutter;
 
   constructor(options: RouterOptions) {
     this.#options = options;
     const { backend, router } = options;
+    this.#cutOut = new Cutter(options.mtu);
+    this.#cutIn = new Cutter(options.guestMtu);
     const greet = (): void => {
       // So that the first packet finds its way.
       if (router !== 0 && backend.linkUp !== false) this.#ask(router);
@@ -93,6 +109,8 @@ export class Router implements FrameSink {
     if (first === 0 || first === 127 || first >= 224) return false;
     const hop = isInside(network, to) ? to : router;
     if (hop === 0) return false;
+    const tooLong = packetLength(frame) > this.#options.mtu;
+    if (tooLong && !mayCut(frame)) return false;
     const neighbour = this.#neighbours.get(hop);
     if (neighbour === undefined || neighbour.until < this.#options.clock()) this.#ask(hop);
     // One that is old is still better than none.
@@ -101,8 +119,24 @@ export class Router implements FrameSink {
       return true;
     }
     this.#rewrite(frame, neighbour.high, neighbour.low);
-    if (pass(frame, this.#options.backend)) this.stats.out++;
+    const { backend } = this.#options;
+    if (tooLong) this.#cutOut.cut(frame, (part) => pass(part, backend) && this.stats.out++);
+    else if (pass(frame, backend)) this.stats.out++;
     return true;
+  }
+
+  /** The largest packet that the uplink takes, if one that it was not to cut is larger; 0 if it is not. */
+  tooLong(
+    { dontFragment, gsoSize, length, headerOffset, offset, protocol, view }: IpPacket,
+  ): number {
+    const { mtu } = this.#options;
+    const header = offset - headerOffset;
+    if (!dontFragment && gsoSize === 0 && header === HEADER) return 0;
+    const tcp = protocol === IpProtocol.tcp && length >= 20;
+    const size = gsoSize === 0
+      ? length
+      : gsoSize + (tcp ? (view.getUint8(offset + 12) >> 4) * 4 : 8);
+    return header + size > mtu ? mtu : 0;
   }
 
   /** Takes a frame of the outside. */
@@ -142,9 +176,28 @@ export class Router implements FrameSink {
       this.stats.unresolved++;
       return;
     }
+    const { guestMtu, give } = this.#options;
+    const tooLong = packetLength(frame) > guestMtu;
+    if (tooLong && !mayCut(frame)) {
+      this.#tell(frame);
+      return;
+    }
     this.#rewrite(frame, station.high, station.low);
+    if (tooLong) this.#cutIn.cut(frame, (part) => give(part, station));
+    else give(frame, station);
     this.stats.in++;
-    this.#options.give(frame, station);
+  }
+
+  /** Tells whoever sent a packet from outside what guests take. */
+  #tell(frame: Frame): void {
+    this.stats.tooLong++;
+    const { mac, address, guestMtu, clock, backend } = this.#options;
+    if (!mayTell(frame) || !this.#telling.take(clock())) return;
+    const own = this.#own;
+    writeMacs(own.view, frame.view.getUint32(6) >>> 8, frame.view.getUint32(8) & 0xff_ffff, mac);
+    own.view.setUint16(12, EtherType.ipv4);
+    writeTooLong(own, frame, address, guestMtu);
+    pass(own, backend);
   }
 
   #rewrite(frame: Frame, high: number, low: number): void {

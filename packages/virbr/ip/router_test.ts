@@ -1,33 +1,14 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Frame, type FrameSink, type NetBackend, Offload, pass } from "@virtio/net";
+import { Frame } from "@virtio/net";
 import { Virbr } from "../virbr.ts";
 import { formatAddress } from "./address.ts";
 import { macBytes, readPacket, TestGuest } from "./guest_testing.ts";
-
-/** The other end of the uplink: a host that keeps what comes. */
-class Host implements NetBackend {
-  readonly offloads: number = Offload.all;
-  readonly frames: { bytes: Uint8Array; gsoSize: number }[] = [];
-  onLinkChange: (() => void) | null = null;
-  peer: FrameSink | null = null;
-
-  connect(peer: FrameSink | null): void {
-    this.peer = peer;
-  }
-
-  deliver(frame: Frame): void {
-    this.frames.push({ bytes: frame.bytes.slice(), gsoSize: frame.gsoSize });
-  }
-
-  send(bytes: Uint8Array): void {
-    pass(new Frame().fromBytes(bytes), this.peer!);
-  }
-}
+import { TestUplink } from "./router_testing.ts";
 
 const HOST_MAC = "02:00:00:00:00:fe";
 
 function world() {
-  const host = new Host();
+  const host = new TestUplink();
   const net = new Virbr({
     mode: "routed",
     uplink: { backend: host, address: "10.9.0.2/30", router: "10.9.0.1" },
@@ -76,7 +57,7 @@ Deno.test("packets of guests leave with their own addresses, and answers find th
     63,
     17,
   ]);
-  assertEquals({ ...net.stats.router }, { out: 1, in: 1, unresolved: 1, refused: 0 });
+  assertEquals({ ...net.stats.router }, { out: 1, in: 1, unresolved: 1, refused: 0, tooLong: 0 });
 });
 
 Deno.test("unsegmented frames and fragments pass as they are", () => {
@@ -128,7 +109,7 @@ Deno.test("what nobody may say does not pass, in either direction", () => {
 });
 
 Deno.test("the uplink's options are checked", () => {
-  const backend = new Host();
+  const backend = new TestUplink();
   assertThrows(() => new Virbr({ mode: "routed" }), TypeError, "uplink");
   assertThrows(
     () => new Virbr({ uplink: { backend, address: "10.9.0.2/30" } }),
