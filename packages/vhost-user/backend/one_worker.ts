@@ -28,8 +28,10 @@ interface Waiting {
 
 /** Milliseconds between looks whether the thread is still there: nothing tells that it was ended from outside. */
 const WATCH = 500;
-/** Milliseconds that a thread may take to end, and a new one to begin. */
+/** Milliseconds that a thread may take to end. */
 const PATIENCE = 10_000;
+/** Milliseconds that a worker may take to begin. */
+const BEGIN_PATIENCE = 60_000;
 
 /** See `WorkerSeat`. */
 export class OneWorker {
@@ -84,12 +86,15 @@ export class OneWorker {
       pin: options.pin?.[index] ?? null,
       spin,
     });
-    const late = performance.now() + PATIENCE;
+    const late = performance.now() + BEGIN_PATIENCE;
     let opening = true;
+    let gone = false;
     this.ready.finally(() => opening = false).catch(() => {});
     this.#watch = setInterval(() => {
       if (this.#thread !== 0 && !threadExists(this.#thread)) {
-        this.#died("The device's worker was ended");
+        // The error that ended it, if one did, is told once more has happened in this thread.
+        if (gone) this.#died("The device's worker was ended");
+        gone = true;
       } else if (opening && performance.now() > late) {
         this.#died("The device's worker does not begin");
       }
