@@ -1,6 +1,5 @@
 /** Fuzzes the device side of a queue against a driver that mostly keeps the rules, and the driver side against such a device. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
 import {
   type Chain,
   openQueue,
@@ -15,7 +14,6 @@ import { BufferList, openDriverQueue } from "@virtio/vring/driver";
 import { placeQueue, rawDriver } from "../../packages/vring/testing/raw_driver.ts";
 import {
   BUFFERS,
-  chain,
   type ChainCase,
   END,
   Flights,
@@ -25,85 +23,7 @@ import {
   type SentChain,
 } from "./chains.ts";
 import { GuardedMemory, type Target } from "./harness.ts";
-
-type Step =
-  | { do: "send"; chain: ChainCase }
-  | { do: "pop" | "flush" | "arm" | "suspend" | "reap" | "undo" | "restore" | "abandon" }
-  | { do: "push"; which: number; part: number }
-  | { do: "forge"; at: number; value: number };
-
-/** A case. */
-export interface VringCase {
-  readonly packed: boolean;
-  readonly size: number;
-  readonly indirect: boolean;
-  readonly eventIdx: boolean;
-  readonly inOrder: boolean;
-  /** Whether the driver's side is under test, against a device that forges. */
-  readonly driver: boolean;
-  readonly steps: readonly Step[];
-}
-
-const simple = (kind: Step["do"], weight: number) => ({
-  weight,
-  arbitrary: fc.record({ do: fc.constant(kind) }) as fc.Arbitrary<Step>,
-});
-
-const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ do: fc.constant("send" as const), chain }) },
-  simple("pop", 7),
-  {
-    weight: 6,
-    arbitrary: fc.record({
-      do: fc.constant("push" as const),
-      which: fc.nat(15),
-      part: fc.nat(100),
-    }),
-  },
-  simple("flush", 4),
-  simple("arm", 2),
-  simple("suspend", 1),
-  simple("reap", 4),
-  simple("undo", 1),
-  simple("restore", 1),
-  {
-    weight: 1,
-    arbitrary: fc.oneof(
-      { weight: 20, arbitrary: fc.constant({ do: "reap" as const }) },
-      { weight: 1, arbitrary: fc.constant({ do: "abandon" as const }) },
-    ),
-  },
-  {
-    weight: 1,
-    arbitrary: fc.oneof(
-      { weight: 3, arbitrary: fc.constant({ do: "flush" as const }) },
-      {
-        weight: 1,
-        arbitrary: fc.record({
-          do: fc.constant("forge" as const),
-          at: fc.nat(0x7fff),
-          value: fc.nat(0xffff),
-        }),
-      },
-    ),
-  },
-);
-
-const cases: fc.Arbitrary<VringCase> = fc.record({
-  packed: fc.boolean(),
-  size: fc.constantFrom(1, 2, 3, 4, 5, 8, 16),
-  indirect: fc.boolean(),
-  eventIdx: fc.boolean(),
-  inOrder: fc.boolean(),
-  driver: fc.oneof({ weight: 3, arbitrary: fc.constant(false) }, {
-    weight: 1,
-    arbitrary: fc.constant(true),
-  }),
-  steps: fc.array(step, { maxLength: 80, size: "max" }),
-}).map((test) => ({
-  ...test,
-  size: test.packed ? test.size : 2 ** Math.floor(Math.log2(test.size)),
-}));
+import { type Step, type VringCase, vringCases } from "./vring_cases.ts";
 
 function featuresOf(test: VringCase): bigint {
   return (test.packed ? VIRTIO_F_RING_PACKED : 0n) |
@@ -411,6 +331,6 @@ function runDriver(test: VringCase): void {
 /** The target. */
 export const vringTarget: Target<VringCase> = {
   name: "vring",
-  cases,
+  cases: vringCases,
   run: (test) => test.driver ? runDriver(test) : new DeviceRun(test).run(),
 };
