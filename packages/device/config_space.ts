@@ -18,8 +18,9 @@ export class ConfigSpace {
   readonly bytes: Uint8Array;
   /** The same bytes. */
   readonly view: DataView;
+  /** What the driver may write at any time; null if nothing. */
+  readonly anytime: ConfigRange | null;
   readonly #onWrite: ((offset: number, bytes: Uint8Array) => boolean) | null;
-  readonly #anytime: ConfigRange | null;
   #generation = 0;
   #listener: (() => void) | null = null;
   /** While held: the bytes as they will be. */
@@ -41,12 +42,12 @@ export class ConfigSpace {
     this.bytes = new Uint8Array(size);
     this.view = new DataView(this.bytes.buffer);
     this.#onWrite = onWrite ?? null;
-    this.#anytime = anytime ?? null;
+    this.anytime = anytime ?? null;
   }
 
   /** Whether the driver may write there even if the device is not set up. Called by `DeviceState`. */
   writableAnytime(offset: number, size: number): boolean {
-    const range = this.#anytime;
+    const range = this.anytime;
     return range !== null && offset >= range.offset &&
       offset + size <= range.offset + range.length;
   }

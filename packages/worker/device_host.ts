@@ -66,15 +66,25 @@ export class DeviceHost {
     };
   }
 
-  /** What the other side shows of it. */
+  /** What the other side shows of it. @throws {TypeError} If memory that it shows cannot be shared. */
   describe(): DeviceDescription {
     const device = this.#device;
+    const sharedMemory = device.sharedMemory ?? [];
+    for (const { id, bytes } of sharedMemory) {
+      if (!(bytes.buffer instanceof SharedArrayBuffer)) {
+        throw new TypeError(
+          `Region ${id} of a device in a worker must be in a SharedArrayBuffer: the other side shows it`,
+        );
+      }
+    }
     return {
       type: device.type,
       features: device.features,
       requires: [...device.requires ?? []],
       queueSizes: [...device.queueSizes],
       config: device.config.bytes.slice(),
+      anytime: device.config.anytime,
+      sharedMemory: sharedMemory.map(({ id, bytes, address }) => ({ id, bytes, address })),
       repeatable: this.#options.repeatable ?? false,
     };
   }

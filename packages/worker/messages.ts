@@ -1,10 +1,10 @@
 /** What crosses by `postMessage`: what holds shared memory, which calls cannot carry, and what comes unasked. */
 import type { SharedMemory } from "@virtio/memory";
-import type { FeatureRequirement } from "@virtio/device";
+import type { ConfigRange, FeatureRequirement, SharedMemoryRegion } from "@virtio/device";
 import type { QueueState } from "@virtio/vring";
 import type { SentError } from "./call.ts";
 
-/** What a device is, as its worker tells it. All plain data. */
+/** What a device is, as its worker tells it. All plain data, but for shared memory. */
 export interface DeviceDescription {
   /** Device type. */
   readonly type: number;
@@ -16,6 +16,10 @@ export interface DeviceDescription {
   readonly queueSizes: readonly number[];
   /** The configuration space. */
   readonly config: Uint8Array;
+  /** What of it the driver may write at any time. */
+  readonly anytime: ConfigRange | null;
+  /** Memory that it shows beside its queues, shared between the sides. */
+  readonly sharedMemory: readonly SharedMemoryRegion[];
   /** See `ServeOptions.repeatable`. */
   readonly repeatable: boolean;
 }

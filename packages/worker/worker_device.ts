@@ -5,6 +5,7 @@ import {
   type FeatureRequirement,
   type FeatureSet,
   type QueueCounters,
+  type SharedMemoryRegion,
 } from "@virtio/device";
 import type { Queue, QueueState } from "@virtio/vring";
 import { errorFrom, WorkerError } from "./call.ts";
@@ -75,6 +76,7 @@ export class WorkerDevice implements Device {
     this.#config = new ConfigSpace(
       description.config.length,
       (offset, bytes) => this.#configWritten(offset, bytes),
+      description.anytime ?? undefined,
     );
     this.#config.bytes.set(description.config);
     this.#watch.run();
@@ -100,10 +102,22 @@ export class WorkerDevice implements Device {
     return this.#crew.description.queueSizes;
   }
 
-  /** The configuration space: the worker's, as it was last told. */
+  /**
+   * Memory that it shows beside its queues; the same on both sides. Where there are several workers, or one may be replaced,
+   * it must come with `WorkerDeviceOptions.data`, so that all of them have the same.
+   */
+  get sharedMemory(): readonly SharedMemoryRegion[] {
+    return this.#crew.description.sharedMemory;
+  }
+
+  /**
+   * The configuration space: the worker's. A driver that found a used buffer by itself finds here what the device had changed
+   * before it used that.
+   */
   get config(): ConfigSpace {
     // So that it throws the same.
     void this.#crew.description;
+    this.#takeNews();
     return this.#config!;
   }
 
@@ -151,7 +165,7 @@ export class WorkerDevice implements Device {
       accepted: boolean;
       config: Uint8Array;
     };
-    this.config.bytes.set(config);
+    this.#config!.bytes.set(config);
     return accepted;
   }
 
@@ -227,7 +241,7 @@ export class WorkerDevice implements Device {
   /** See `Device.restore`. */
   restore(saved: unknown): void {
     const { config } = this.#crew.callAll("restore", saved) as { config: Uint8Array };
-    this.config.bytes.set(config);
+    this.#config!.bytes.set(config);
   }
 
   /**
@@ -252,10 +266,16 @@ export class WorkerDevice implements Device {
   }
 
   #passOn(): boolean {
-    let any = this.#passInterrupts();
-    const news = this.#crew.bell.words[BellWord.news]!;
-    if (news === this.#news) return any;
+    const any = this.#passInterrupts();
+    return this.#takeNews() || any;
+  }
+
+  /** Asks the workers, if they have something to say. */
+  #takeNews(): boolean {
+    const news = Atomics.load(this.#crew.bell.words, BellWord.news);
+    if (news === this.#news) return false;
     this.#news = news;
+    let any = false;
     for (const worker of this.#crew.workers) {
       if (this.#passNews(worker)) any = true;
     }
@@ -294,7 +314,11 @@ export class WorkerDevice implements Device {
     if (config !== null && worker === crew.workers[0]) {
       this.#config?.update((view) => new Uint8Array(view.buffer).set(config));
     }
-    if (failure?.life === crew.life) crew.activation?.fail(errorFrom(failure.error));
+    if (failure?.life === crew.life) {
+      // What it had used before is told before.
+      this.#passInterrupts();
+      crew.activation?.fail(errorFrom(failure.error));
+    }
     return true;
   }
 
@@ -329,7 +353,8 @@ export class WorkerDevice implements Device {
 
   #configWritten(offset: number, bytes: Uint8Array): boolean {
     const { config } = this.#crew.callAll("write", { offset, bytes }) as { config: Uint8Array };
-    this.config.bytes.set(config);
+    // What else changed is the device's own change: it comes as such, and not while the device is suspended (3.4.2).
+    this.#config!.bytes.set(config.subarray(offset, offset + bytes.length), offset);
     this.#keepState();
     return false;
   }
