@@ -28,6 +28,7 @@ export {
 export { EventFd } from "./event_fd.ts";
 export { EventSignal, type SignalWay } from "./event_signal.ts";
 export { lockFile } from "./lock_file.ts";
+export { LoopReader } from "./loop_reader.ts";
 export { MemoryFile, Seal } from "./memory_file.ts";
 export { mapOver, SharedMapping } from "./shared_mapping.ts";
 export { UnixListener } from "./unix_listener.ts";

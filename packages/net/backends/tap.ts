@@ -116,7 +116,7 @@ export class TapBackend implements NetBackend {
     );
     this.offloads = this.#system.offloads;
     this.maxMtu = Math.min(65_535, Math.max(68, this.#system.mtu));
-    this.#done = this.#serve();
+    this.#done = this.#system.serve((count) => this.#came(count));
   }
 
   /**
@@ -176,34 +176,25 @@ export class TapBackend implements NetBackend {
     if (!this.#closed) {
       this.#closed = true;
       this.#linkUp = false;
-      this.#system.wake();
+      this.#system.stop();
     }
     await this.#done;
   }
 
-  async #serve(): Promise<void> {
-    try {
-      while (!this.#closed) {
-        await this.#system.wait();
-        if (!this.#readSome()) break;
-      }
-    } finally {
-      this.#system.close();
-    }
-  }
-
   /** @returns Whether it goes on. */
-  #readSome(): boolean {
-    for (let left = BUDGET; left > 0 && !this.#closed; left--) {
-      const count = this.#system.read();
+  #came(first: number): boolean {
+    let count = first;
+    for (let left = BUDGET; !this.#closed; left--) {
       if (count === TapRead.empty) return true;
       if (count === TapRead.gone) {
         this.#gone();
         return false;
       }
       this.#take(count - NET_HEADER_SIZE);
+      if (left === 1) return true;
+      count = this.#system.read();
     }
-    return true;
+    return false;
   }
 
   #take(length: number): void {

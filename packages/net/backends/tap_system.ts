@@ -6,12 +6,13 @@ import {
   EventFd,
   fixedBytes,
   loadLibc,
+  LoopReader,
   openDescriptor,
   OpenFlag,
   PollSet,
   SystemError,
 } from "@virtio/linux";
-import { NET_HEADER_SIZE } from "../constants.ts";
+import { MAX_FRAME_SIZE, NET_HEADER_SIZE } from "../constants.ts";
 import { Offload } from "../sink.ts";
 import { TapError } from "./tap_error.ts";
 
@@ -31,6 +32,9 @@ const IFF_VNET_HDR = 0x4000;
 /** Bytes of a `struct ifreq`, and of the name at its beginning. */
 const IFREQ_SIZE = 40;
 const IFNAMSIZ = 16;
+
+/** Milliseconds between looks at whether the interface is still there. */
+const LOOK_INTERVAL = 1000;
 
 const SYMBOLS = {
   ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
@@ -97,12 +101,15 @@ export class TapSystem {
   readonly mtu: number;
   readonly #libc: Symbols;
   readonly #tap: number;
-  /** Signalled, so that whoever waits in `wait` comes back. */
+  /** Signalled to end a wait in another thread. */
   readonly #event: EventFd;
+  readonly #header: Uint8Array;
+  readonly #frame: Uint8Array;
   /** Two of `struct iovec`: header and frame. */
   readonly #vectors: Uint8Array<ArrayBuffer>;
   /** The tap and the event. */
   readonly #polled: PollSet = new PollSet();
+  #serving = true;
 
   /**
    * Opens a tap, which is made if it is not there.
@@ -121,6 +128,8 @@ export class TapSystem {
   ) {
     this.#libc = load();
     this.name = name;
+    this.#header = header;
+    this.#frame = frame;
     let tap = -1;
     try {
       const leave = namespace === null ? null : this.#enter(namespace);
@@ -147,14 +156,66 @@ export class TapSystem {
     this.#polled.add(this.#event.descriptor);
   }
 
-  /** Resolves when there may be something to read, or `wake` was called. */
-  async wait(): Promise<void> {
-    await this.#polled.waitLater(-1);
+  /**
+   * Tells of what comes until `stop` is called, then closes the tap. To be called once.
+   *
+   * The event loop itself waits for the tap where it can: each frame that finds it asleep wakes one thread, and is answered
+   * before anything else. Where it cannot, another thread polls, and wakes the event loop.
+   *
+   * @param came Told what the first read gave: bytes, or one of `TapRead`. It reads on by itself, up to a bound. It says whether
+   *   it goes on.
+   */
+  async serve(came: (count: number) => boolean): Promise<void> {
+    const first = new Uint8Array(NET_HEADER_SIZE + MAX_FRAME_SIZE);
+    let reader: LoopReader | null = null;
+    try {
+      reader = LoopReader.open(this.#tap, first, (count) => {
+        if (count > 0) this.#split(first, count);
+        if (this.#serving && !came(count > 0 ? count : TapRead.gone)) this.stop();
+      });
+    } catch {
+      // It would need one more descriptor: to poll needs none.
+    }
+    try {
+      await (reader === null ? this.#poll(came) : this.#watch(came));
+    } finally {
+      this.#serving = false;
+      await reader?.close();
+      closeDescriptor(this.#tap);
+      this.#event.close();
+    }
   }
 
-  /** Makes `wait` resolve, now and ever after. */
-  wake(): void {
+  /** Has `serve` end. */
+  stop(): void {
+    if (!this.#serving) return;
+    this.#serving = false;
     this.#event.signal();
+  }
+
+  async #poll(came: (count: number) => boolean): Promise<void> {
+    while (this.#serving) {
+      await this.#polled.waitLater(-1);
+      if (this.#serving && !came(this.read())) return;
+    }
+  }
+
+  /**
+   * The event loop hears of frames, but not that the interface was removed: to it that is no event of reading. Nor is a thread
+   * woken by that which is not woken by each frame, so this looks now and then.
+   */
+  async #watch(came: (count: number) => boolean): Promise<void> {
+    this.#polled.set(0, this.#tap, 0);
+    while (this.#serving) {
+      await this.#polled.waitLater(LOOK_INTERVAL);
+      if (this.#serving && this.#polled.ready(0) !== 0 && !came(TapRead.gone)) return;
+    }
+  }
+
+  /** Puts a header and the frame behind it where `read` puts them. */
+  #split(bytes: Uint8Array, length: number): void {
+    this.#header.set(bytes.subarray(0, NET_HEADER_SIZE));
+    if (length > NET_HEADER_SIZE) this.#frame.set(bytes.subarray(NET_HEADER_SIZE, length));
   }
 
   /** Reads a frame with its header. @returns Bytes of both, or one of `TapRead`. */
@@ -184,12 +245,6 @@ export class TapSystem {
         // EIO if it is down; EBADFD if it is gone, which the reader notices too.
         return TapWrite.down;
     }
-  }
-
-  /** Gives all back. Nobody may be in `wait`. */
-  close(): void {
-    closeDescriptor(this.#tap);
-    this.#event.close();
   }
 
   /** Goes to another network namespace. @returns What comes back. */
