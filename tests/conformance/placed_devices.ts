@@ -2,7 +2,12 @@
 import { BlkDevice } from "@virtio/blk";
 import { MemoryBackend } from "@virtio/blk/memory";
 import { ConsoleDevice, type ConsoleDeviceOptions, type ConsolePortOptions } from "@virtio/console";
-import { ConfigSpace, type FeatureRequirement, type FeatureSet } from "@virtio/device";
+import {
+  ConfigSpace,
+  type FeatureRequirement,
+  type FeatureSet,
+  type SharedMemoryRegion,
+} from "@virtio/device";
 import { NetDevice, type NetDeviceOptions } from "@virtio/net";
 import { LaterBackend } from "../../packages/blk/backends/later_testing.ts";
 import { SpyConsole } from "../../packages/console/testing.ts";
@@ -17,6 +22,7 @@ export interface TestData {
   readonly features?: FeatureSet;
   readonly requires?: readonly FeatureRequirement[];
   readonly queueSizes?: readonly number[];
+  readonly sharedMemory?: readonly SharedMemoryRegion[];
   /** What is in the configuration space; all of it writable by the driver. */
   readonly config?: Uint8Array;
 }
