@@ -170,12 +170,15 @@ everywhere("5.1.4.1-D10: speed is 0 to 0x7fffffff, or unknown", async (place) =>
 });
 
 // Here 5.1.4.1 says 0x00 for full and 0x01 for half duplex; 5.1.4 says the opposite, and so do all drivers.
-everywhere("5.1.4.1-D11: duplex is 0x01 for full, 0x00 for half, 0xff for unknown", async (place) => {
-  for (const [duplex, value] of [[undefined, 0xff], ["full", 1], ["half", 0]] as const) {
-    const { device } = await place.open("net", duplex === undefined ? {} : { duplex });
-    assertEquals(device.config.read(at.duplex, 1), value);
-  }
-});
+everywhere(
+  "5.1.4.1-D11: duplex is 0x01 for full, 0x00 for half, 0xff for unknown",
+  async (place) => {
+    for (const [duplex, value] of [[undefined, 0xff], ["full", 1], ["half", 0]] as const) {
+      const { device } = await place.open("net", duplex === undefined ? {} : { duplex });
+      assertEquals(device.config.read(at.duplex, 1), value);
+    }
+  },
+);
 
 everywhere("5.1.4.1-D12: speed and duplex do not change while the link is up", async (place) => {
   const { device, driver, run } = await PlacedNet.open(place, { speed: 1000, duplex: "full" });
