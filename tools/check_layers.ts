@@ -2,6 +2,7 @@
  * Checks that imports between packages point down only, and that `Deno` is named only where it may be. ARCHITECTURE.md draws
  * the same list. Run by `deno task test`; exits with 1 and a line for each offence.
  */
+import { filesBelow } from "./files.ts";
 
 /** What each package may import. */
 const ALLOWED: Record<string, readonly string[]> = {
@@ -24,14 +25,6 @@ const ALLOWED: Record<string, readonly string[]> = {
 const DENO_FILES =
   /^packages\/(linux\/[a-z0-9_]+|vhost-user\/([a-z]+\/)*[a-z0-9_]+|v86\/shared_memory|blk\/backends\/(file|linux|nbd)|console\/backends\/(file|unix|terminal)|net\/backends\/(stream|tap|pcapng)|virbr\/outside\/deno)(_[a-z]+)?\.ts$/;
 
-async function* sources(folder: string): AsyncGenerator<string> {
-  for await (const entry of Deno.readDir(folder)) {
-    const path = `${folder}/${entry.name}`;
-    if (entry.isDirectory) yield* sources(path);
-    else if (entry.name.endsWith(".ts")) yield path;
-  }
-}
-
 /** The code of a module without comments, so that examples in doc comments do not count. */
 function withoutComments(text: string): string {
   return text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/^\s*\/\/.*$/gm, "");
@@ -47,11 +40,10 @@ for await (const entry of Deno.readDir(`${root}packages`)) {
     problems.push(`packages/${name}: say in tools/check_layers.ts what it may import`);
     continue;
   }
-  for await (const path of sources(`${root}packages/${name}`)) {
-    const file = path.slice(root.length);
+  for (const file of await filesBelow(`packages/${name}`, ".ts")) {
     // Tests and their helpers may reach across: they join what the packages keep apart.
     const isTest = /(_test|_testing|\/testing)\.ts$|\/testing\//.test(file);
-    const code = withoutComments(await Deno.readTextFile(path));
+    const code = withoutComments(await Deno.readTextFile(root + file));
     files++;
     if (isTest) continue;
     for (const [, specifier] of code.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)) {

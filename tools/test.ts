@@ -10,6 +10,7 @@
  * the other, since test files that run beside each other share a process.
  */
 import { installPackages, missingPackages, TEST_PACKAGES } from "./debian.ts";
+import { filesBelow } from "./files.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 const inCi = (Deno.env.get("CI") ?? "") !== "";
@@ -47,17 +48,6 @@ async function readReport(): Promise<boolean> {
   }
   failed += failures;
   return failures > 0;
-}
-
-/** Files of a folder whose names end so. */
-async function filesOf(folder: string, end: string): Promise<string[]> {
-  const found: string[] = [];
-  for await (const entry of Deno.readDir(root + folder)) {
-    const path = `${folder}/${entry.name}`;
-    if (entry.isDirectory) found.push(...await filesOf(path, end));
-    else if (entry.name.endsWith(end)) found.push(path);
-  }
-  return found.sort();
 }
 
 /** Runs `deno test`, and counts. */
@@ -119,15 +109,15 @@ if (!long && chosen.length === 0) {
 
 if (long) {
   // What takes minutes has the machine to itself.
-  await test(...(chosen.length > 0 ? chosen : await filesOf("tests", "_long_test.ts")));
+  await test(...(chosen.length > 0 ? chosen : await filesBelow("tests", "_long_test.ts")));
 } else {
   const folders = chosen.length > 0 ? chosen : ["packages", "examples", "tests"];
   const ignore = "--ignore=**/*_long_test.ts,**/*_alone_test.ts";
   await test("--doc", "--parallel", ignore, ...folders);
   if (chosen.length === 0) {
     const alone = [
-      await filesOf("packages", "_alone_test.ts"),
-      await filesOf("tests", "_alone_test.ts"),
+      await filesBelow("packages", "_alone_test.ts"),
+      await filesBelow("tests", "_alone_test.ts"),
     ];
     await test(...alone.flat());
   }
