@@ -12,6 +12,10 @@ let depth = 0;
 /** What is due at the end of the outermost; never shortened, so that nothing is allocated. */
 const due: (() => void)[] = [];
 let count = 0;
+/** Of those, how many were called already. */
+let done = 0;
+/** Whether the list is being gone through. */
+let publishing = false;
 
 /** A kick begins. */
 export function enterKick(): void {
@@ -24,14 +28,31 @@ export function leaveKick(): void {
     depth--;
     return;
   }
-  let at = 0;
+  publishing = true;
   try {
     // A driver that is told may kick at once: that only makes the list longer.
-    while (at < count && at < MOST) due[at++]!();
+    while (done < count && done < MOST) due[done++]!();
   } finally {
     depth--;
-    for (; at < count; at++) queueMicrotask(due[at]!);
-    count = 0;
+    publishing = false;
+    for (; done < count; done++) queueMicrotask(due[done]!);
+    count = done = 0;
+  }
+}
+
+/** Has what is due at the end of the kick published now, where a driver beside the device can go on with it meanwhile. */
+export function publishDue(): void {
+  const outermost = !publishing;
+  publishing = true;
+  try {
+    // What this brings about is due later.
+    for (const end = count; done < end;) due[done++]!();
+  } finally {
+    if (outermost) {
+      publishing = false;
+      // A long kick has many parts, and is no quarrel of two drivers for that.
+      if (done === count) count = done = 0;
+    }
   }
 }
 

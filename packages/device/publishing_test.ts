@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { enterKick, leaveKick, publishSoon } from "./publishing.ts";
+import { enterKick, leaveKick, publishDue, publishSoon } from "./publishing.ts";
 
 Deno.test("what is completed during a kick is published at its end, outermost first, in order", () => {
   const done: string[] = [];
@@ -65,4 +65,58 @@ Deno.test("a publication that throws keeps the others only until the end of the 
   assertEquals(done, 1, "the kick is over");
   await null;
   assertEquals(done, 2);
+});
+
+Deno.test("what is due can be published before the end of the kick, and what that brings about is due later", () => {
+  const done: string[] = [];
+  enterKick();
+  publishSoon(() => {
+    done.push("one");
+    publishSoon(() => done.push("answer"));
+    publishDue();
+  });
+  publishSoon(() => done.push("two"));
+  publishDue();
+  assertEquals(done, ["one", "two", "answer"]);
+  publishSoon(() => {
+    done.push("three");
+    publishSoon(() => done.push("late"));
+  });
+  publishDue();
+  assertEquals(done.slice(3), ["three"]);
+  leaveKick();
+  assertEquals(done.slice(3), ["three", "late"]);
+  publishDue();
+  assertEquals(done.length, 5, "nothing twice");
+});
+
+Deno.test("a kick of many parts is no quarrel of two drivers", () => {
+  let done = 0;
+  enterKick();
+  for (let part = 1; part <= 200; part++) {
+    publishSoon(() => done++);
+    publishDue();
+    assertEquals(done, part);
+  }
+  publishSoon(() => done++);
+  leaveKick();
+  assertEquals(done, 201);
+});
+
+Deno.test("a publication that throws in the middle of a kick keeps the others until its end", () => {
+  let done = 0;
+  enterKick();
+  publishSoon(() => {
+    throw new Error("broken host");
+  });
+  publishSoon(() => done++);
+  assertThrows(() => publishDue(), Error, "broken host");
+  assertEquals(done, 0);
+  leaveKick();
+  assertEquals(done, 1);
+  enterKick();
+  publishSoon(() => done++);
+  publishDue();
+  assertEquals(done, 2, "the list is free again");
+  leaveKick();
 });

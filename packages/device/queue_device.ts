@@ -3,7 +3,13 @@ import { ConfigSpace } from "./config_space.ts";
 import type { Activation, Device, SharedMemoryRegion } from "./device.ts";
 import type { FeatureRequirement, FeatureSet } from "./features.ts";
 import { enterKick, leaveKick, publishSoon } from "./publishing.ts";
-import { type Handled, type QueueCounters, type QueueHook, QueueServer } from "./queue_server.ts";
+import {
+  type Handled,
+  type LazyQueue,
+  type QueueCounters,
+  type QueueHook,
+  QueueServer,
+} from "./queue_server.ts";
 
 /** What a device is, before anything runs. */
 export interface QueueDeviceInit {
@@ -150,6 +156,11 @@ export abstract class QueueDevice implements Device {
     this.#servers[queue]!.untake(chain);
   }
 
+  /** What `take`, `untake` and `complete` do for one queue, for a device that does it often. Always the same object. */
+  protected lazyQueue(queue: number): LazyQueue {
+    return this.#servers[queue]!;
+  }
+
   /** Handles chains again after `BUSY`. */
   protected resume(queue: number): void {
     this.#servers[queue]!.resume();
@@ -182,7 +193,7 @@ export abstract class QueueDevice implements Device {
    *
    * @param before Called before each publication, to bring about what can be published.
    */
-  protected publishInParts(bytes: number, before: () => void): void {
+  protected publishInParts(bytes: number, before?: () => void): void {
     for (const server of this.#servers) server.publishInParts(bytes, before);
   }
 

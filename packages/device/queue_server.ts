@@ -8,7 +8,7 @@
 import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { defer } from "./defer.ts";
 import type { Activation } from "./device.ts";
-import { publishSoon } from "./publishing.ts";
+import { enterKick, leaveKick, publishDue, publishSoon } from "./publishing.ts";
 
 /** The device keeps the chain, and completes it later. */
 export const HOLD = false;
@@ -33,6 +33,8 @@ export class QueueCounters {
   descriptors = 0;
 }
 
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const DEVICE = ChainOwner.device;
 /** A drain takes this many rings' worth of chains before it lets the event loop turn. */
 const ROUNDS = 4;
 /**
@@ -42,6 +44,8 @@ const ROUNDS = 4;
 const BYTES = 1 << 26;
 /** A descriptor counts as so many bytes: walking it costs about as much as copying them. */
 const DESCRIPTOR_BYTES = 512;
+
+function nothing(): void {}
 
 /** A queue of a device, for those who look on: `QueueDevice.queueHooks`. Costs nothing while nobody does. */
 export interface QueueHook {
@@ -55,8 +59,22 @@ export interface QueueHook {
   step(): void;
 }
 
+/** A queue whose chains the device takes when it has something to say: `QueueDevice.lazyQueue`. */
+export interface LazyQueue {
+  /** The next chain, or null. */
+  take(): Chain | null;
+  /** Puts the chain that was taken last back. */
+  untake(chain: Chain): void;
+  /**
+   * Uses a chain. Ignored if a reset dropped it.
+   *
+   * @param written Bytes written from the start of the device-writable part; what the chain's writer counted unless given.
+   */
+  complete(chain: Chain, written?: number): void;
+}
+
 /** Serves one queue. Owned by `QueueDevice`. */
-export class QueueServer implements QueueHook {
+export class QueueServer implements QueueHook, LazyQueue {
   /** The queue while it is started. */
   queue: Queue | null = null;
   /** What it did. */
@@ -68,6 +86,8 @@ export class QueueServer implements QueueHook {
   /** Whether chains are handled when the driver kicks; otherwise the device takes them when it has something to say. */
   readonly #eager: boolean;
   #activation: Activation | null = null;
+  /** Whether there is nothing that keeps the device from taking chains. */
+  #free = false;
   #draining = false;
   #stopping = false;
   #busy = false;
@@ -79,7 +99,7 @@ export class QueueServer implements QueueHook {
   readonly #kick: (index: number) => void;
   /** See `publishInParts`. */
   #part = Infinity;
-  #beforePart: (() => void) | null = null;
+  #beforePart: () => void = nothing;
   /** Whether `resume` was called while a chain was being handled: before the device could answer BUSY. */
   #resumed = false;
   #gated = false;
@@ -115,7 +135,12 @@ export class QueueServer implements QueueHook {
     };
     this.#drainLater = () => {
       this.#deferred = false;
-      this.drain();
+      enterKick();
+      try {
+        this.drain();
+      } finally {
+        leaveKick();
+      }
     };
   }
 
@@ -130,24 +155,30 @@ export class QueueServer implements QueueHook {
     this.#stopping = false;
     this.#busy = false;
     this.#gated = gated;
+    this.#setFree();
+  }
+
+  #setFree(): void {
+    this.#free = this.queue !== null && !this.#stopping && !this.#gated && !this.#held;
   }
 
   /** Work of an earlier life is settled. @returns Whether that had been waited for. */
   open(): boolean {
     if (!this.#gated) return false;
     this.#gated = false;
+    this.#setFree();
     this.drain();
     return true;
   }
 
   /**
    * Publishes whenever about so many bytes have been handled, rather than when the queue is empty: for a driver that runs beside
-   * the device, and goes on with the first chains meanwhile.
+   * the device, and goes on with the first chains meanwhile. What these brought about in other queues is published too.
    *
    * @param bytes Counted as for `BYTES`; Infinity: not.
    * @param before Called before each publication.
    */
-  publishInParts(bytes: number, before: () => void): void {
+  publishInParts(bytes: number, before: () => void = nothing): void {
     this.#part = bytes;
     this.#beforePart = before;
   }
@@ -157,6 +188,7 @@ export class QueueServer implements QueueHook {
     const queue = this.queue;
     if (queue === null) throw new TypeError(`Queue ${this.#index} is not started`);
     this.#stopping = true;
+    this.#free = false;
     if (queue.inFlight === 0 && !this.#draining) {
       this.#flush();
       this.queue = null;
@@ -173,6 +205,7 @@ export class QueueServer implements QueueHook {
     queue.abandon();
     this.queue = null;
     this.#activation = null;
+    this.#free = false;
     this.#resolve(queue);
   }
 
@@ -190,6 +223,7 @@ export class QueueServer implements QueueHook {
 
   set held(held: boolean) {
     this.#held = held;
+    this.#setFree();
     this.#steps = 0;
     this.#limit = BYTES;
     if (!held) this.#kick(this.#index);
@@ -228,7 +262,7 @@ export class QueueServer implements QueueHook {
       activation.memory.refresh();
       this.#rounds(queue, activation);
     } catch (error) {
-      activation.fail(error);
+      this.#failed(error, queue, activation);
     } finally {
       this.#draining = false;
     }
@@ -288,8 +322,22 @@ export class QueueServer implements QueueHook {
   }
 
   #publishPart(queue: Queue, activation: Activation): void {
-    this.#beforePart!();
+    this.#beforePart();
+    this.#publish(queue, activation);
+  }
+
+  #publish(queue: Queue, activation: Activation): void {
+    publishDue();
     if (this.queue === queue && queue.flush()) this.#interrupt(activation);
+  }
+
+  /** What was done before the driver's mistake is done. */
+  #failed(error: unknown, queue: Queue, activation: Activation): void {
+    try {
+      this.#publish(queue, activation);
+    } finally {
+      activation.fail(error);
+    }
   }
 
   #uncount(chain: Chain): void {
@@ -310,11 +358,7 @@ export class QueueServer implements QueueHook {
   take(): Chain | null {
     const queue = this.queue;
     const activation = this.#activation;
-    if (queue === null || activation === null || this.#stopping || this.#gated) return null;
-    if (this.#held && this.#steps-- <= 0) {
-      this.#steps = 0;
-      return null;
-    }
+    if (queue === null || activation === null || (!this.#free && !this.#mayStep())) return null;
     try {
       activation.memory.refresh();
       let chain = queue.pop();
@@ -330,6 +374,12 @@ export class QueueServer implements QueueHook {
     }
   }
 
+  #mayStep(): boolean {
+    if (this.#stopping || this.#gated || this.#steps === 0) return false;
+    this.#steps--;
+    return true;
+  }
+
   /** Puts the chain that was taken last back. */
   untake(chain: Chain): void {
     if (chain.owner !== ChainOwner.device || this.queue === null) return;
@@ -343,12 +393,12 @@ export class QueueServer implements QueueHook {
    * Uses a chain that was held, taken, or waited for. Ignored if a reset dropped it. What is completed in one kick, or in one
    * turn, is published together: see `publishSoon`.
    */
-  complete(chain: Chain): void {
+  complete(chain: Chain, written: number = chain.written): void {
     const queue = this.queue;
     const activation = this.#activation;
-    if (queue === null || activation === null || chain.owner !== ChainOwner.device) return;
+    if (queue === null || activation === null || chain.owner !== DEVICE) return;
     activation.memory.refresh();
-    queue.push(chain);
+    queue.push(chain, written);
     // Also while draining: a chain may be completed from inside the interrupt that follows the drain's own flush.
     if (this.#flushScheduled) return;
     this.#flushScheduled = true;

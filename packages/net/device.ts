@@ -3,6 +3,7 @@ import {
   DeviceId,
   type FeatureSet,
   hasFeature,
+  type PollSource,
   type QueueCounters,
   QueueDevice,
 } from "@virtio/device";
@@ -30,6 +31,9 @@ import { acceptable, makeConfig, type NetSettings, REQUIRES, settle } from "./se
 import type { FrameSink, NetBackend } from "./sink.ts";
 import { NetStats, type TransmitStats } from "./stats.ts";
 import { Transmitter } from "./transmit.ts";
+
+/** Bytes of chains after which they are published, counted as `publishInParts` does: a burst of 32 short frames. */
+const PART = 18_000;
 
 /**
  * A network device (virtio 1.4, 5.1). Whatever its back end is, it offers all offloads: what the back end cannot, or the
@@ -119,9 +123,7 @@ export class NetDevice extends QueueDevice implements FrameSink {
     );
     this.#moderator = new Moderator(control.coalescing, queueCounters);
     const host: InboundHost = {
-      take: (queue) => this.take(queue),
-      untake: (queue, chain) => this.untake(queue, chain),
-      complete: (queue, chain) => this.complete(queue, chain),
+      buffers: (queue) => this.lazyQueue(queue),
       fail: (error) => this.activation?.fail(error),
       received: (frame, queue) => {
         this.#moderator.packet(queue);
@@ -235,6 +237,12 @@ export class NetDevice extends QueueDevice implements FrameSink {
     this.#announce = state.announce;
     // The driver has read it already.
     this.#writeConfig(this.config.view);
+  }
+
+  /** See `Device.pollSources`: there are none, but whoever polls has the driver in another thread. */
+  pollSources(): readonly PollSource[] {
+    this.publishInParts(PART);
+    return [];
   }
 
   /** See `Device.start`. */

@@ -1,4 +1,4 @@
-import { allocateBytes } from "@virtio/memory";
+import { allocateBytes, type MemoryRegion } from "@virtio/memory";
 import type { ChainReader, ChainWriter } from "@virtio/vring";
 import {
   MAX_FRAME_SIZE,
@@ -14,6 +14,8 @@ import { Offload } from "./sink.ts";
 
 /** A need beside those of `Offload`: what such a header says, nobody can do. `pass` refuses it, or finds what is meant. */
 const NOBODY = 128;
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const NEEDS_CSUM = VIRTIO_NET_HDR_F_NEEDS_CSUM;
 /** Bytes of a frame that are read at once, so that its headers are looked at in memory that no driver can change. */
 export const HEAD_SIZE = 256;
 
@@ -81,7 +83,11 @@ export class Frame {
 
   /** Which of `Offload` a receiver must have to take it as it is. */
   get needs(): number {
-    let needs = (this.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0 ? Offload.csum : 0;
+    return (this.flags & NEEDS_CSUM | this.gsoType) === 0 ? 0 : this.#allNeeds();
+  }
+
+  #allNeeds(): number {
+    let needs = (this.flags & NEEDS_CSUM) !== 0 ? Offload.csum : 0;
     if (this.gsoType === VIRTIO_NET_HDR_GSO_NONE) return needs;
     // Every frame that is to be segmented has a partial checksum (5.1.9.4.1).
     if (needs === 0) needs = NOBODY;
@@ -104,16 +110,18 @@ export class Frame {
   fromChain(reader: ChainReader): this {
     this.plain();
     const length = reader.remaining;
-    if (length > this.#bytes.length) {
-      throw new RangeError(
-        `A frame of ${length} bytes does not fit: there is room for ${this.#bytes.length}`,
-      );
-    }
+    if (length > this.#bytes.length) throw this.#tooLong(length);
+    const head = length < HEAD_SIZE ? length : HEAD_SIZE;
     this.length = length;
-    this.headLength = Math.min(length, HEAD_SIZE);
-    this.#fetch(reader, 0, this.headLength);
-    this.#reader = length > this.headLength ? reader : null;
+    this.headLength = head;
+    this.#reader = length > head ? reader : null;
     this.#position = 0;
+    if (reader.next(head)) {
+      // Most often it lies in one piece.
+      const here = reader.length;
+      reader.region!.copyTo(reader.offset, this.#bytes, 0, here);
+      if (here < head) this.#fetch(reader, here, head);
+    }
     return this;
   }
 
@@ -166,11 +174,7 @@ export class Frame {
 
   /** Says how many bytes of `buffer` are the frame. */
   setLength(length: number): void {
-    if (!(length >= 0 && length <= this.#bytes.length)) {
-      throw new RangeError(
-        `A frame of ${length} bytes does not fit: there is room for ${this.#bytes.length}`,
-      );
-    }
+    if (!(length >= 0 && length <= this.#bytes.length)) throw this.#tooLong(length);
     this.length = length;
     this.headLength = Math.min(length, HEAD_SIZE);
     this.#reader = null;
@@ -218,6 +222,28 @@ export class Frame {
       this.#position = stop;
     }
     return stop - start;
+  }
+
+  /** Copies the whole frame to a place in guest memory. */
+  copyInto(region: MemoryRegion, offset: number): void {
+    const reader = this.#reader;
+    this.#position = this.length;
+    if (reader === null) {
+      region.copyFrom(offset, this.#bytes, 0, this.length);
+      return;
+    }
+    let done = this.headLength;
+    region.copyFrom(offset, this.#bytes, 0, done);
+    while (done < this.length && reader.next(this.length - done)) {
+      region.copyFrom(offset + done, reader.region!.bytes, reader.offset, reader.length);
+      done += reader.length;
+    }
+  }
+
+  #tooLong(length: number): RangeError {
+    return new RangeError(
+      `A frame of ${length} bytes does not fit: there is room for ${this.#bytes.length}`,
+    );
   }
 
   #fetch(reader: ChainReader, from: number, to: number): void {

@@ -1,4 +1,4 @@
-import { type FeatureSet, hasFeature } from "@virtio/device";
+import { type FeatureSet, hasFeature, type LazyQueue } from "@virtio/device";
 import {
   VIRTIO_NET_F_HASH_REPORT,
   VIRTIO_NET_F_MTU,
@@ -8,16 +8,44 @@ import type { Steering } from "./control/steering.ts";
 import { ethernetSize } from "./ethernet.ts";
 import type { Frame } from "./frame.ts";
 import { pass } from "./pass.ts";
-import { BufferFiller, Placed, type ReceiveHost } from "./receive.ts";
+import { BufferFiller, Placed, type ReceiveQueue } from "./receive.ts";
 import type { NetSettings } from "./settings.ts";
 import { type FrameSink, Offload } from "./sink.ts";
-import type { NetStats } from "./stats.ts";
+import type { NetStats, ReceiveStats } from "./stats.ts";
 import { WaitingFrames } from "./waiting.ts";
 
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const DONE = Placed.done;
+const NEVER = Placed.never;
+
 /** The device, from where received frames are. */
-export interface InboundHost extends ReceiveHost {
+export interface InboundHost {
+  /** The buffers of a receive queue. */
+  buffers(queue: number): LazyQueue;
   /** The driver has got a frame. */
   received(frame: Frame, queue: number): void;
+  /** The driver broke a rule. */
+  fail(error: Error): void;
+}
+
+/** The receive queue of a pair, and what waits for it. */
+class Receiver implements ReceiveQueue {
+  /** Its index among all queues. */
+  readonly index: number;
+  readonly buffers: LazyQueue;
+  readonly stats: ReceiveStats;
+  readonly waiting: WaitingFrames;
+  /** Entries while it is started; else 0. */
+  size = 0;
+  /** What became of the frame that was last to be placed. */
+  outcome: number = DONE;
+
+  constructor(index: number, buffers: LazyQueue, stats: ReceiveStats, waiting: WaitingFrames) {
+    this.index = index;
+    this.buffers = buffers;
+    this.stats = stats;
+    this.waiting = waiting;
+  }
 }
 
 /**
@@ -28,38 +56,34 @@ export class Inbound {
   /** Bits of `Offload` that the driver takes now; all while there is no driver, and whatever comes is dropped as it is. */
   offloads: number = Offload.all;
   readonly #host: InboundHost;
-  readonly #stats: NetStats;
   readonly #steering: Steering;
   readonly #filler: BufferFiller;
-  readonly #waiting: readonly WaitingFrames[];
-  /** Entries of each receive queue that is started; 0 of others. */
-  readonly #sizes: number[];
+  readonly #receivers: readonly Receiver[];
   #live = false;
   #hashed = false;
   /** Longest packet that the driver may be given unsegmented; 0: any. */
   #mtu = 0;
-  /** What became of the frame of each pair that was last to be placed. */
-  readonly #outcomes: Uint8Array;
-  /** The pair whose waiting frame is being cut, as the driver takes it no more as it is. */
-  #cutFor = 0;
+  /** Whose waiting frame is being cut, as the driver takes it no more as it is. */
+  #cutFor: Receiver | null = null;
   readonly #cut: FrameSink;
 
   /** Made by `NetDevice`. */
   constructor(host: InboundHost, stats: NetStats, steering: Steering, settings: NetSettings) {
     this.#host = host;
-    this.#stats = stats;
     this.#steering = steering;
-    this.#filler = new BufferFiller(host);
-    this.#sizes = new Array<number>(settings.pairs).fill(0);
-    this.#outcomes = new Uint8Array(settings.pairs);
-    this.#waiting = this.#sizes.map(() =>
-      new WaitingFrames(settings.waitingFrames, settings.waitingBytes)
-    );
+    this.#filler = new BufferFiller((error) => host.fail(error));
+    this.#receivers = Array.from({ length: settings.pairs }, (_, pair) =>
+      new Receiver(
+        2 * pair,
+        host.buffers(2 * pair),
+        stats.received[pair]!,
+        new WaitingFrames(settings.waitingFrames, settings.waitingBytes),
+      ));
     this.#cut = {
       offloads: 0,
       deliver: (frame) => {
-        const pair = this.#cutFor;
-        if (!this.#place(frame, pair)) this.#stats.received[pair]!.overruns++;
+        const receiver = this.#cutFor!;
+        if (!this.#place(frame, receiver)) receiver.stats.overruns++;
       },
     };
   }
@@ -76,48 +100,59 @@ export class Inbound {
   stop(): void {
     this.#live = false;
     this.offloads = Offload.all;
-    this.#sizes.fill(0);
-    this.#outcomes.fill(Placed.done);
+    for (const receiver of this.#receivers) {
+      receiver.size = 0;
+      receiver.outcome = DONE;
+    }
     this.abandon(0);
   }
 
   /** A receive queue was started, with so many entries, or stopped (0). What waits for it stays. */
   setSize(pair: number, size: number): void {
-    this.#sizes[pair] = size;
+    this.#receivers[pair]!.size = size;
   }
 
   /** Whether the receive queue of a pair is started. */
   isStarted(pair: number): boolean {
-    return this.#sizes[pair] !== 0;
+    return this.#receivers[pair]!.size !== 0;
   }
 
   /** Frames that wait. */
   get waiting(): number {
-    return this.#waiting.reduce((sum, { count }) => sum + count, 0);
+    return this.#receivers.reduce((sum, { waiting }) => sum + waiting.count, 0);
   }
 
   /** Drops what waits for the pairs from `first` on: the driver does not use them any more (5.1.9.5.6.2). */
   abandon(first: number): void {
-    for (let pair = first; pair < this.#waiting.length; pair++) {
-      this.#stats.received[pair]!.abandoned += this.#waiting[pair]!.clear();
+    for (let pair = first; pair < this.#receivers.length; pair++) {
+      const { stats, waiting } = this.#receivers[pair]!;
+      stats.abandoned += waiting.clear();
     }
   }
 
   /** Takes a frame that needs no more than the driver takes, whose hash `Steering` has just calculated. */
   receive(frame: Frame, pair: number): void {
-    const stats = this.#stats.received[pair]!;
-    if (
-      this.#mtu !== 0 && frame.gsoType === VIRTIO_NET_HDR_GSO_NONE &&
-      frame.length > this.#mtu + ethernetSize(frame)
-    ) {
-      stats.tooLong++;
+    const receiver = this.#receivers[pair]!;
+    if (this.#mtu !== 0 && this.#isTooLong(frame)) {
+      receiver.stats.tooLong++;
       return;
     }
-    const waiting = this.#waiting[pair]!;
+    if (receiver.waiting.count !== 0 || !this.#place(frame, receiver)) this.#wait(frame, receiver);
+  }
+
+  #isTooLong(frame: Frame): boolean {
+    return frame.gsoType === VIRTIO_NET_HDR_GSO_NONE &&
+      frame.length > this.#mtu + ethernetSize(frame);
+  }
+
+  /** Others wait already, or there was no room. */
+  #wait(frame: Frame, receiver: Receiver): void {
+    const { stats, waiting } = receiver;
+    let tried = waiting.count === 0;
     for (;;) {
       // Where there were too few buffers, which costs some to find out, a kick tells of more.
-      if (waiting.count > 0 && this.#outcomes[pair] !== Placed.short) this.drain(pair);
-      if (waiting.count === 0 && this.#place(frame, pair)) return;
+      if (waiting.count > 0 && receiver.outcome !== Placed.short) this.#drain(receiver);
+      if (waiting.count === 0 && !tried && this.#place(frame, receiver)) return;
       // What the driver did wrong with its buffers may have ended its device.
       if (!this.#live) return;
       if (waiting.push(frame)) {
@@ -126,22 +161,27 @@ export class Inbound {
       }
       stats.overruns++;
       // Only the oldest may be too long for the buffers that there are: it must not keep the others waiting for ever.
-      if (waiting.count === 0 || this.#outcomes[pair] !== Placed.short) return;
+      if (waiting.count === 0 || receiver.outcome !== Placed.short) return;
       waiting.peek();
       waiting.shift();
-      this.#outcomes[pair] = Placed.empty;
+      receiver.outcome = Placed.empty;
+      tried = false;
     }
   }
 
   /** Gives the driver what waits for a pair, as far as there are buffers. */
   drain(pair: number): void {
-    const waiting = this.#waiting[pair]!;
+    this.#drain(this.#receivers[pair]!);
+  }
+
+  #drain(receiver: Receiver): void {
+    const { waiting } = receiver;
     for (let frame = waiting.peek(); frame !== null; frame = waiting.peek()) {
       if ((frame.needs & ~this.offloads) === 0) {
-        if (!this.#place(frame, pair)) return;
+        if (!this.#place(frame, receiver)) return;
       } else {
         // The driver has switched an offload off since.
-        this.#cutFor = pair;
+        this.#cutFor = receiver;
         pass(frame, this.#cut);
       }
       waiting.shift();
@@ -149,9 +189,7 @@ export class Inbound {
   }
 
   /** @returns False if the frame has to wait. */
-  #place(frame: Frame, pair: number): boolean {
-    const stats = this.#stats.received[pair]!;
-    const queue = 2 * pair;
+  #place(frame: Frame, receiver: Receiver): boolean {
     const filler = this.#filler;
     if (this.#hashed) {
       // Only the hash is of interest: a frame that waited may have been steered by other parameters.
@@ -159,11 +197,10 @@ export class Inbound {
       filler.hashValue = this.#steering.hashValue;
       filler.hashReport = this.#steering.hashReport;
     }
-    const size = this.#sizes[pair]!;
-    const outcome = filler.place(frame, queue, size, this.offloads, stats);
-    this.#outcomes[pair] = outcome;
-    if (outcome === Placed.done) this.#host.received(frame, queue);
-    else if (outcome === Placed.never) stats.tooLong++;
+    const outcome = filler.place(frame, receiver, this.offloads);
+    receiver.outcome = outcome;
+    if (outcome === DONE) this.#host.received(frame, receiver.index);
+    else if (outcome === NEVER) receiver.stats.tooLong++;
     else return false;
     return true;
   }

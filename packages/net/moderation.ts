@@ -61,6 +61,10 @@ export class Moderator {
 
   /** A packet went through a queue; it is published in this turn of the event loop. */
   packet(queue: number): void {
+    if (this.#coalescing.active) this.#count(queue);
+  }
+
+  #count(queue: number): void {
     if (!this.#isCoalesced(queue)) return;
     this.#packets[queue]!++;
     if (this.#scheduled) return;

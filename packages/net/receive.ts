@@ -1,4 +1,4 @@
-import { type FeatureSet, hasFeature } from "@virtio/device";
+import { type FeatureSet, hasFeature, type LazyQueue } from "@virtio/device";
 import { type Chain, type ChainWriter, VirtqueueError } from "@virtio/vring";
 import {
   NET_HEADER_HASH_SIZE,
@@ -14,16 +14,14 @@ import type { Frame } from "./frame.ts";
 import { Offload } from "./sink.ts";
 import type { ReceiveStats } from "./stats.ts";
 
-/** The device, from where frames are put into buffers. */
-export interface ReceiveHost {
-  /** The next buffer of a receive queue, or null. */
-  take(queue: number): Chain | null;
-  /** Puts back what `take` gave last. */
-  untake(queue: number, chain: Chain): void;
-  /** Uses a buffer. */
-  complete(queue: number, chain: Chain): void;
-  /** The driver broke a rule. */
-  fail(error: Error): void;
+/** A receive queue as frames are put into its buffers. */
+export interface ReceiveQueue {
+  /** Where buffers come from. */
+  readonly buffers: LazyQueue;
+  /** Entries of the queue. */
+  readonly size: number;
+  /** Counts. */
+  readonly stats: ReceiveStats;
 }
 
 /** What became of a frame that was to be put into buffers. */
@@ -38,6 +36,14 @@ export const Placed = {
   never: 3,
 } as const;
 
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const DONE = Placed.done;
+const EMPTY = Placed.empty;
+const HASHED = NET_HEADER_HASH_SIZE;
+const CSUM = Offload.csum;
+const TOLD = VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID;
+const NEEDS_CSUM = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+const GSO_NONE = VIRTIO_NET_HDR_GSO_NONE;
 const GSO_SIZE = NetHeaderOffset.gso_size;
 const CSUM_OFFSET = NetHeaderOffset.csum_offset;
 const HASH_VALUE = NetHeaderOffset.hash_value;
@@ -55,16 +61,16 @@ export class BufferFiller {
   hashValue = 0;
   /** `hash_report` of the frame. */
   hashReport = 0;
-  readonly #host: ReceiveHost;
+  readonly #fail: (error: Error) => void;
   #headerSize = NET_HEADER_SIZE;
   #mergeable = false;
   readonly #chains: Chain[] = [];
   readonly #header: Uint8Array = new Uint8Array(NET_HEADER_HASH_SIZE);
   readonly #view: DataView = new DataView(this.#header.buffer);
 
-  /** @param host The device. */
-  constructor(host: ReceiveHost) {
-    this.#host = host;
+  /** @param fail The driver broke a rule. */
+  constructor(fail: (error: Error) => void) {
+    this.#fail = fail;
   }
 
   /** What the driver negotiated. */
@@ -78,45 +84,44 @@ export class BufferFiller {
    * Puts a frame into the next buffers of a receive queue.
    *
    * @param frame Kept, if it was passed on before.
-   * @param size Entries of the queue.
    * @param offloads What the driver takes now.
    * @returns One of `Placed`.
    */
-  place(frame: Frame, queue: number, size: number, offloads: number, stats: ReceiveStats): number {
+  place(frame: Frame, queue: ReceiveQueue, offloads: number): number {
     // Somebody else may have had it before.
     frame.rewind();
-    const need = this.#headerSize + frame.length;
-    const first = this.#host.take(queue);
-    if (first === null) return Placed.empty;
-    if (first.writable < need) return this.#placeInto(first, frame, queue, size, offloads, stats);
-    // Most often there is room in one.
+    const headerSize = this.#headerSize;
+    const need = headerSize + frame.length;
+    const { buffers } = queue;
+    const first = buffers.take();
+    if (first === null) return EMPTY;
+    const { writer } = first;
+    writer.next(need);
+    if (writer.length !== need) return this.#placeInto(first, frame, queue, offloads);
+    // Most often there is room in one piece.
+    const { region, offset } = writer;
     const flags = flagsFor(frame, offloads);
-    this.#writeHeader(first.writer, frame, flags, 1);
-    frame.copyTo(first.writer, frame.length);
-    this.#host.complete(queue, first);
-    tally(frame, flags, 1, stats);
-    return Placed.done;
+    this.#writeAt(region!.view, offset, frame, flags, 1);
+    frame.copyInto(region!, offset + headerSize);
+    buffers.complete(first, need);
+    tally(frame, flags, 1, queue.stats);
+    return DONE;
   }
 
-  /** The first buffer has not room for all. */
-  #placeInto(
-    first: Chain,
-    frame: Frame,
-    queue: number,
-    size: number,
-    offloads: number,
-    stats: ReceiveStats,
-  ): number {
+  /** There is not room for all at the start of the first buffer. */
+  #placeInto(first: Chain, frame: Frame, queue: ReceiveQueue, offloads: number): number {
     const need = this.#headerSize + frame.length;
     const chains = this.#chains;
+    const { buffers } = queue;
+    first.writer.begin();
     let taken = 0;
     let room = 0;
     let slots = 0;
-    for (let chain: Chain | null = first;; chain = this.#host.take(queue)) {
+    for (let chain: Chain | null = first;; chain = buffers.take()) {
       if (chain === null) {
-        this.#giveBack(queue, taken);
+        this.#giveBack(buffers, taken);
         // No driver can ever give more than all entries.
-        return slots < size ? Placed.short : Placed.never;
+        return slots < queue.size ? Placed.short : Placed.never;
       }
       if (taken === chains.length) chains.push(chain);
       else chains[taken] = chain;
@@ -126,7 +131,7 @@ export class BufferFiller {
       if (chain.writable < this.#headerSize) return this.#tooSmall(chain);
       if (room >= need) break;
       if (!this.#mergeable) {
-        this.#giveBack(queue, taken);
+        this.#giveBack(buffers, taken);
         return Placed.never;
       }
     }
@@ -136,14 +141,14 @@ export class BufferFiller {
       const chain = chains[i]!;
       frame.copyTo(chain.writer, chain.writer.remaining);
       // Published later and together, so the driver sees all of them or none (5.1.9.4.1).
-      this.#host.complete(queue, chain);
+      buffers.complete(chain);
     }
-    tally(frame, flags, taken, stats);
+    tally(frame, flags, taken, queue.stats);
     return Placed.done;
   }
 
   #tooSmall(chain: Chain): number {
-    this.#host.fail(
+    this.#fail(
       new VirtqueueError(
         "5.1.9.3.1",
         `A receive buffer has ${chain.writable} device-writable bytes: too few for a header of ${this.#headerSize}`,
@@ -152,26 +157,32 @@ export class BufferFiller {
     return Placed.never;
   }
 
-  #giveBack(queue: number, count: number): void {
+  #giveBack(buffers: LazyQueue, count: number): void {
     const chains = this.#chains;
-    for (let i = count - 1; i >= 0; i--) this.#host.untake(queue, chains[i]!);
+    for (let i = count - 1; i >= 0; i--) buffers.untake(chains[i]!);
   }
 
   #writeHeader(writer: ChainWriter, frame: Frame, flags: number, count: number): void {
     const size = this.#headerSize;
-    // Where it lies in one piece, right there: three words, little endian as the fields are.
+    // Where it lies in one piece, right there.
     writer.next(size);
-    const here = writer.length === size;
-    const view = here ? writer.region!.view : this.#view;
-    const at = here ? writer.offset : 0;
+    if (writer.length === size) {
+      this.#writeAt(writer.region!.view, writer.offset, frame, flags, count);
+    } else {
+      this.#writeAt(this.#view, 0, frame, flags, count);
+      this.#scatter(writer);
+    }
+  }
+
+  /** Three words, little endian as the fields are, or five. */
+  #writeAt(view: DataView, at: number, frame: Frame, flags: number, count: number): void {
     view.setUint32(at, flags | frame.gsoType << 8 | frame.headerLength << 16, true);
     view.setUint32(at + GSO_SIZE, frame.gsoSize | frame.csumStart << 16, true);
     view.setUint32(at + CSUM_OFFSET, frame.csumOffset | count << 16, true);
-    if (size === NET_HEADER_HASH_SIZE) {
+    if (this.#headerSize === HASHED) {
       view.setUint32(at + HASH_VALUE, this.hashValue, true);
       view.setUint32(at + HASH_REPORT, this.hashReport, true);
     }
-    if (!here) this.#scatter(writer);
   }
 
   /** Writes the header from the scratch to where the writer has just passed its first piece. */
@@ -184,18 +195,16 @@ export class BufferFiller {
 
 /** `flags` of a received frame. */
 function flagsFor(frame: Frame, offloads: number): number {
-  return (offloads & Offload.csum) === 0
-    ? 0
-    : frame.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
+  return (offloads & CSUM) === 0 ? 0 : frame.flags & TOLD;
 }
 
 function tally(frame: Frame, flags: number, buffers: number, stats: ReceiveStats): void {
   stats.frames++;
   stats.bytes += frame.length;
   stats.buffers += buffers;
-  if ((flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0) stats.needsChecksum++;
+  if ((flags & NEEDS_CSUM) !== 0) stats.needsChecksum++;
   else if (flags !== 0) stats.valid++;
-  if (frame.gsoType !== VIRTIO_NET_HDR_GSO_NONE) {
+  if (frame.gsoType !== GSO_NONE) {
     stats.gsoFrames++;
     stats.gsoBytes += frame.length;
   }

@@ -275,9 +275,19 @@ export const DEVICE: readonly MutatedFile[] = [
         about: "late completions go to the memory as it was before it grew",
         edits: [[
           `    activation.memory.refresh();
-    queue.push(chain);`,
-          "    queue.push(chain);",
+    queue.push(chain, written);`,
+          "    queue.push(chain, written);",
         ]],
+      },
+      {
+        name: "server-mistake-takes-all",
+        about: "what was done before a driver's mistake is lost",
+        edits: [["      this.#publish(queue, activation);\n    } finally {", "    } finally {"]],
+      },
+      {
+        name: "server-parts-of-one",
+        about: "a part is published without what it brought about in other queues",
+        edits: [["    publishDue();\n", ""]],
       },
       {
         name: "server-late-unpublished",

@@ -71,7 +71,7 @@ export const NET_DEVICE: readonly MutatedFile[] = [
       {
         name: "net-receive-one-short",
         about: "a buffer that lacks a byte is taken for one with room for all",
-        edits: [["if (first.writable < need) return", "if (first.writable + 1 < need) return"]],
+        edits: [["if (writer.length !== need) return", "if (writer.length + 1 < need) return"]],
       },
       {
         name: "net-receive-no-merge-cut",
@@ -90,7 +90,7 @@ export const NET_DEVICE: readonly MutatedFile[] = [
         name: "net-receive-kept-buffers",
         about: "the buffers that were too few for a frame are not given back",
         edits: [[
-          "        this.#giveBack(queue, taken);\n        // No driver",
+          "        this.#giveBack(buffers, taken);\n        // No driver",
           "        // No driver",
         ]],
       },
@@ -98,8 +98,8 @@ export const NET_DEVICE: readonly MutatedFile[] = [
         name: "net-receive-back-in-order",
         about: "buffers are given back in the order in which they were taken",
         edits: [[
-          "for (let i = count - 1; i >= 0; i--) this.#host.untake",
-          "for (let i = 0; i < count; i++) this.#host.untake",
+          "for (let i = count - 1; i >= 0; i--) buffers.untake",
+          "for (let i = 0; i < count; i++) buffers.untake",
         ]],
       },
       {
@@ -119,16 +119,16 @@ export const NET_DEVICE: readonly MutatedFile[] = [
         name: "net-receive-flags-unasked",
         about: "a driver without GUEST_CSUM is told of checksums",
         edits: [[
-          "return (offloads & Offload.csum) === 0\n    ? 0",
-          "return offloads < 0\n    ? 0",
+          "return (offloads & CSUM) === 0 ? 0",
+          "return offloads < 0 ? 0",
         ]],
       },
       {
         name: "net-receive-unknown-flags",
         about: "no flag is told",
         edits: [[
-          "frame.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);",
-          "frame.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM;",
+          "const TOLD = VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID;",
+          "const TOLD = VIRTIO_NET_HDR_F_NEEDS_CSUM;",
         ]],
       },
       {
@@ -144,7 +144,10 @@ export const NET_DEVICE: readonly MutatedFile[] = [
       {
         name: "net-receive-never-never",
         about: "a frame that all buffers of a full queue cannot hold waits",
-        edits: [["return slots < size ? Placed.short : Placed.never;", "return Placed.short;"]],
+        edits: [[
+          "return slots < queue.size ? Placed.short : Placed.never;",
+          "return Placed.short;",
+        ]],
       },
       {
         name: "net-receive-once",
@@ -160,8 +163,8 @@ export const NET_DEVICE: readonly MutatedFile[] = [
         name: "net-inbound-overtakes",
         about: "a frame overtakes those that wait",
         edits: [[
-          "if (waiting.count === 0 && this.#place(frame, pair)) return;",
-          "if (this.#place(frame, pair)) return;",
+          "if (receiver.waiting.count !== 0 || !this.#place(frame, receiver))",
+          "if (!this.#place(frame, receiver))",
         ]],
       },
       {
@@ -173,7 +176,7 @@ export const NET_DEVICE: readonly MutatedFile[] = [
         name: "net-inbound-blocked",
         about: "a frame that is too long for the buffers holds up the others for ever",
         edits: [[
-          "waiting.count === 0 || this.#outcomes[pair] !== Placed.short) return;",
+          "waiting.count === 0 || receiver.outcome !== Placed.short) return;",
           "waiting.count >= 0) return;",
         ]],
       },
@@ -181,8 +184,8 @@ export const NET_DEVICE: readonly MutatedFile[] = [
         name: "net-inbound-looks-always",
         about: "every frame has all buffers looked at, though they are too few",
         edits: [[
-          "if (waiting.count > 0 && this.#outcomes[pair] !== Placed.short) this.drain(pair);",
-          "if (waiting.count > 0) this.drain(pair);",
+          "if (waiting.count > 0 && receiver.outcome !== Placed.short) this.#drain(receiver);",
+          "if (waiting.count > 0) this.#drain(receiver);",
         ]],
       },
       {
@@ -202,8 +205,8 @@ export const NET_DEVICE: readonly MutatedFile[] = [
         name: "net-inbound-kept",
         about: "what waits survives a reset",
         edits: [[
-          "    this.#outcomes.fill(Placed.done);\n    this.abandon(0);",
-          "    this.#outcomes.fill(Placed.done);",
+          "    }\n    this.abandon(0);",
+          "    }",
         ]],
       },
       {

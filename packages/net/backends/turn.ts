@@ -38,15 +38,7 @@ export class Turn {
 
   /** Has a frame handled, now or later. @returns Whether it will be; false if too many wait. */
   take(frame: Frame, number: number): boolean {
-    if (this.#busy || this.#timer !== null) {
-      const { count } = this.#waiting;
-      if (this.#waiting.push(frame)) {
-        this.#numbers[(this.#first + count) % FRAMES] = number;
-        return true;
-      }
-      this.dropped++;
-      return false;
-    }
+    if (this.#busy || this.#timer !== null) return this.#wait(frame, number);
     this.#busy = true;
     try {
       this.#handle(frame, number);
@@ -56,6 +48,16 @@ export class Turn {
       if (this.#waiting.count > 0) this.#later();
     }
     return true;
+  }
+
+  #wait(frame: Frame, number: number): boolean {
+    const { count } = this.#waiting;
+    if (this.#waiting.push(frame)) {
+      this.#numbers[(this.#first + count) % FRAMES] = number;
+      return true;
+    }
+    this.dropped++;
+    return false;
   }
 
   /** Forgets what waits. */

@@ -35,6 +35,8 @@ const U32 = 0xffff_ffff;
 export class Coalescing {
   /** Queues: a receive queue, a transmit queue, and so on. */
   readonly queues: number;
+  /** Whether any queue may have parameters: while none ever was told some, nobody need ask for them. */
+  active = false;
   readonly #notify: (queue: number) => void;
   readonly #clock: CoalescingClock;
   /** Packets and microseconds of every queue. */
@@ -88,6 +90,7 @@ export class Coalescing {
     for (let queue = 0; queue < this.queues; queue++) this.forget(queue);
     this.#parameters.fill(0);
     this.#defaults.fill(0);
+    this.active = false;
   }
 
   /**
@@ -129,6 +132,7 @@ export class Coalescing {
 
   /** VIRTIO_NET_CTRL_NOTF_COAL_VQ_SET. */
   set(queue: number, maxPackets: number, maxUsecs: number): void {
+    this.active = true;
     this.#parameters[2 * queue] = maxPackets;
     this.#parameters[2 * queue + 1] = maxUsecs;
     if (this.#waiting[queue] === 0) return;
@@ -168,6 +172,7 @@ export class Coalescing {
   restore(state: SavedCoalescing): void {
     this.#parameters.set(state.queues);
     this.#defaults.set(state.defaults);
+    this.active = true;
   }
 
   #start(queue: number, maxUsecs: number): void {
