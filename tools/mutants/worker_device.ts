@@ -64,6 +64,27 @@ export const WORKER_DEVICE: readonly MutatedFile[] = [
         first: ["packages/worker/sleeping_test.ts"],
       },
       {
+        name: "worker-config-late",
+        about: "a driver that looks into the ring by itself finds the configuration of before",
+        edits: [["    this.#takeNews();\n    return this.#config!;", "    return this.#config!;"]],
+        first: ["packages/worker/config_test.ts"],
+      },
+      {
+        name: "worker-config-not-at-any-time",
+        about: "what a device lets its driver write at any time, it may not in a worker",
+        edits: [["      description.anytime ?? undefined,\n", ""]],
+        first: ["packages/worker/config_test.ts"],
+      },
+      {
+        name: "worker-config-shown-suspended",
+        about: "a write of the driver shows what else the device changed while it is suspended",
+        edits: [[
+          "config.subarray(offset, offset + bytes.length), offset);",
+          "config);",
+        ]],
+        first: ["packages/worker/config_test.ts"],
+      },
+      {
         name: "worker-death-not-told",
         about: "a device whose worker died does not ask for a reset",
         edits: [[
@@ -77,7 +98,7 @@ export const WORKER_DEVICE: readonly MutatedFile[] = [
         name: "worker-failure-not-told",
         about: "a device that asks for a reset in its worker does not ask its driver",
         edits: [[
-          "    if (failure?.life === crew.life) crew.activation?.fail(errorFrom(failure.error));\n",
+          "      crew.activation?.fail(errorFrom(failure.error));\n",
           "",
         ]],
         first: ["packages/worker/sleeping_test.ts"],
@@ -189,6 +210,18 @@ export const WORKER_DEVICE: readonly MutatedFile[] = [
   {
     file: "packages/worker/device_host.ts",
     mutants: [
+      {
+        name: "worker-queues-without-end",
+        about: "a device has more queues than there are counters",
+        edits: [["    if (count > MAX_QUEUES) {", "    if (count > 2 * MAX_QUEUES) {"]],
+        first: ["packages/worker/many_queues_test.ts"],
+      },
+      {
+        name: "worker-memory-not-shared",
+        about: "memory that a device shows, and that cannot be shared, is taken for shared",
+        edits: [["if (!(bytes.buffer instanceof SharedArrayBuffer)) {", "if (bytes.length < 0) {"]],
+        first: ["packages/worker/config_test.ts"],
+      },
       {
         name: "worker-news-by-chance",
         about: "a driver that sleeps is not woken for failures and configuration changes",
