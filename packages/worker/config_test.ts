@@ -39,6 +39,25 @@ for (const [name, format] of FORMATS) {
   });
 }
 
+Deno.test("a driver that looks at the configuration only is told what was used, then that a reset is needed", async () => {
+  const device = await open();
+  try {
+    const rig = new Rig<Device>({ device });
+    const raw = rig.startRaw();
+    raw.send([{ address: 0x8_0000, length: 8, write: true }]);
+    rig.state.notify(0);
+    const until = performance.now() + 10_000;
+    while (!rig.needsReset) {
+      assert(performance.now() < until, "it asks for a reset");
+      rig.state.readConfig(0, 4);
+    }
+    assertEquals(rig.interrupts.filter((what) => what === 0), [0]);
+    assertEquals([raw.takeUsed().length, rig.interrupts.at(-1)], [1, "config"]);
+  } finally {
+    device.close();
+  }
+});
+
 Deno.test("what may be written at any time, may be so here: before the device is set up, and while it is suspended", async () => {
   const device = await open();
   try {

@@ -1,8 +1,10 @@
 /**
  * A device in a worker that counts chains in its configuration, before it uses them. Bytes from 12 on may be written at any
- * time; each write of them is counted at 4. It shows a piece of memory, which is shared if the test says so.
+ * time; each write of them is counted at 4. After a chain of 8 bytes it asks for a reset, a turn later. It shows a piece of
+ * memory, which is shared if the test says so.
  */
 import { ConfigSpace, type Handled, QueueDevice } from "@virtio/device";
+import type { Chain } from "@virtio/vring";
 import { serveDevice } from "@virtio/worker/serve";
 
 const bytes = new Uint8Array(new SharedArrayBuffer(64));
@@ -25,7 +27,8 @@ class CountingDevice extends QueueDevice {
     });
   }
 
-  protected override handle(): Handled {
+  protected override handle(chain: Chain): Handled {
+    if (chain.writable === 8) setTimeout(() => this.activation?.fail(new Error("planned")), 0);
     this.config.update((view) => view.setUint32(0, view.getUint32(0, true) + 1, true));
   }
 }
