@@ -55,7 +55,7 @@ async function eachBackend(
 async function eachDisk(
   place: Place,
   disk: Uint8Array,
-  options: BlkData["options"],
+  options: NonNullable<BlkData["options"]>,
   action: (device: Device, bytes: Uint8Array) => Promise<void>,
 ): Promise<void> {
   for (const later of [false, true]) {
@@ -67,22 +67,29 @@ async function eachDisk(
   }
 }
 
-Deno.test("5.2.6.2-D1 5.2.6.2-D2: the capacity can change while the device works, and the driver is notified", async () => {
-  const device = new BlkDevice({ backend: new MemoryBackend(SIZE) });
-  const driver = await RawDriver.open(device);
-  const { transport } = driver;
-  const request = { type: blk.VIRTIO_BLK_T_IN, sector: BigInt(SECTORS), in: 512 };
-  assertEquals((await driver.request(request)).status, IOERR);
-  const before = transport.configGeneration();
-  await device.resize(SIZE + 512);
-  assertEquals(transport.configInterrupts, 1);
-  assert(transport.configGeneration() !== before);
-  assertEquals(transport.readConfig(at.capacity, 4), SECTORS + 1);
-  assertEquals((await driver.request(request)).status, OK);
-  await device.resize(512);
-  assertEquals(transport.configInterrupts, 2);
-  assertEquals((await driver.request(request)).status, IOERR);
-});
+everywhere(
+  "5.2.6.2-D1 5.2.6.2-D2: the capacity can change while the device works, and the driver is notified",
+  async (place) => {
+    const { device, run, turns } = await place.open("blk", {});
+    const driver = await RawDriver.open(device);
+    const resize = (size: number): Promise<void> => {
+      run(({ device }, size) => void device.resize(size), size);
+      return turns();
+    };
+    const { transport } = driver;
+    const request = { type: blk.VIRTIO_BLK_T_IN, sector: BigInt(SECTORS), in: 512 };
+    assertEquals((await driver.request(request)).status, IOERR);
+    const before = transport.configGeneration();
+    await resize(SIZE + 512);
+    assertEquals(transport.configInterrupts, 1);
+    assert(transport.configGeneration() !== before);
+    assertEquals(transport.readConfig(at.capacity, 4), SECTORS + 1);
+    assertEquals((await driver.request(request)).status, OK);
+    await resize(512);
+    assertEquals(transport.configInterrupts, 2);
+    assertEquals((await driver.request(request)).status, IOERR);
+  },
+);
 
 everywhere(
   "5.2.6.2-D3: a device that offers RO fails writes with IOERR and writes nothing, negotiated or not",
@@ -129,14 +136,15 @@ everywhere(
   },
 );
 
-Deno.test("5.2.6.2-D6: a discard gives the storage of its range back", async () => {
-  const backend = new MemoryBackend(SIZE);
-  const driver = await RawDriver.open(new BlkDevice({ backend }));
+everywhere("5.2.6.2-D6: a discard gives the storage of its range back", async (place) => {
+  const { device, run } = await place.open("blk", {});
+  const driver = await RawDriver.open(device);
+  const allocated = (): number => run(({ memory }) => memory.allocated);
   await driver.request({ type: blk.VIRTIO_BLK_T_OUT, out: pattern(262144, 1) });
-  assertEquals(backend.allocated, 262144);
+  assertEquals(allocated(), 262144);
   const out = ranges({ sector: 128, sectors: 256 });
   assertEquals((await driver.request({ type: blk.VIRTIO_BLK_T_DISCARD, out })).status, OK);
-  assertEquals(backend.allocated, 131072);
+  assertEquals(allocated(), 131072);
 });
 
 Deno.test("5.2.6.2-D7: write zeroes with unmap gives storage back where the back end says that it can", async () => {
@@ -224,39 +232,47 @@ Deno.test("5.2.6.2-D9: write_zeroes_may_unmap is set if and only if write zeroes
   });
 });
 
-Deno.test("5.2.6.2-D10: the driver is notified when write_zeroes_may_unmap changes", async () => {
-  const backend = new MemoryBackend(SIZE);
-  let can = true;
-  Object.defineProperty(backend, "writeZeroesMayUnmap", { get: () => can });
-  const { transport } = await RawDriver.open(new BlkDevice({ backend }));
-  assertEquals(transport.readConfig(at.write_zeroes_may_unmap, 1), 1);
-  const before = transport.configGeneration();
-  can = false;
-  backend.onChange!();
-  assertEquals(transport.readConfig(at.write_zeroes_may_unmap, 1), 0);
-  assertEquals(transport.configInterrupts, 1);
-  assert(transport.configGeneration() !== before);
-});
-
-Deno.test("5.2.6.2-D13 5.2.6.2-D14: LIFETIME is offered if and only if the storage has lifetime metrics", async () => {
-  const lifetime = { preEolInfo: 1, estimateTypeA: 3, estimateTypeB: 11 };
-  for (const answer of [() => lifetime, () => Promise.resolve(lifetime)]) {
-    const memory = new MemoryBackend(SIZE);
-    const later = answer() instanceof Promise;
-    const backend = Object.assign(later ? new LaterBackend(memory) : memory, { lifetime: answer });
-    const device = new BlkDevice({ backend });
-    assert((device.features & blk.VIRTIO_BLK_F_LIFETIME) !== 0n);
-    const driver = await RawDriver.open(device);
-    const { status, used, data } = await driver.request({
-      type: blk.VIRTIO_BLK_T_GET_LIFETIME,
-      in: 6,
-      cuts: { readable: [3], writable: [1, 2, 2] },
+everywhere(
+  "5.2.6.2-D10: the driver is notified when write_zeroes_may_unmap changes",
+  async (place) => {
+    const { device, run } = await place.open("blk", {});
+    const { transport } = await RawDriver.open(device);
+    assertEquals(transport.readConfig(at.write_zeroes_may_unmap, 1), 1);
+    const before = transport.configGeneration();
+    run(({ memory }) => {
+      Object.defineProperty(memory, "writeZeroesMayUnmap", { get: () => false });
+      memory.onChange!();
     });
-    assertEquals([status, used], [OK, 7]);
-    assertEquals([...data], [1, 0, 3, 0, 11, 0]);
-    const short = await driver.request({ type: blk.VIRTIO_BLK_T_GET_LIFETIME, in: 5 });
-    assertEquals(short.status, IOERR);
-  }
+    assertEquals(transport.readConfig(at.write_zeroes_may_unmap, 1), 0);
+    assertEquals(transport.configInterrupts, 1);
+    assert(transport.configGeneration() !== before);
+  },
+);
+
+everywhere(
+  "5.2.6.2-D13 5.2.6.2-D14: LIFETIME is offered if and only if the storage has lifetime metrics",
+  async (place) => {
+    const lifetime = { preEolInfo: 1, estimateTypeA: 3, estimateTypeB: 11 };
+    for (const later of [false, true]) {
+      const { device } = await place.open("blk", { later, lifetime });
+      assert((device.features & blk.VIRTIO_BLK_F_LIFETIME) !== 0n);
+      const driver = await RawDriver.open(device);
+      const { status, used, data } = await driver.request({
+        type: blk.VIRTIO_BLK_T_GET_LIFETIME,
+        in: 6,
+        cuts: { readable: [3], writable: [1, 2, 2] },
+      });
+      assertEquals([status, used], [OK, 7]);
+      assertEquals([...data], [1, 0, 3, 0, 11, 0]);
+      const short = await driver.request({ type: blk.VIRTIO_BLK_T_GET_LIFETIME, in: 5 });
+      assertEquals(short.status, IOERR);
+    }
+    const { device } = await place.open("blk", {});
+    assertEquals(device.features & blk.VIRTIO_BLK_F_LIFETIME, 0n);
+  },
+);
+
+Deno.test("5.2.6.2-D13 5.2.6.2-D14: no back end here has lifetime metrics", async () => {
   await eachBackend(async (backend, name) => {
     const device = new BlkDevice({ backend });
     assertEquals(device.features & blk.VIRTIO_BLK_F_LIFETIME, 0n, name);
@@ -266,7 +282,7 @@ Deno.test("5.2.6.2-D13 5.2.6.2-D14: LIFETIME is offered if and only if the stora
   });
 });
 
-Deno.test("5.2.6.2-D15: reserved values of the lifetime are not sent", async () => {
+everywhere("5.2.6.2-D15: reserved values of the lifetime are not sent", async (place) => {
   const good = { preEolInfo: 1, estimateTypeA: 1, estimateTypeB: 1 };
   const bad = [
     { ...good, preEolInfo: 4 },
@@ -278,17 +294,12 @@ Deno.test("5.2.6.2-D15: reserved values of the lifetime are not sent", async () 
   ];
   for (const lifetime of bad) {
     for (const later of [false, true]) {
-      const memory = new MemoryBackend(SIZE);
-      const backend = Object.assign(later ? new LaterBackend(memory) : memory, {
-        lifetime: () => later ? Promise.resolve(lifetime) : lifetime,
-      });
-      const errors: unknown[] = [];
-      const device = new BlkDevice({ backend, onError: (error) => errors.push(error) });
+      const { device, run } = await place.open("blk", { later, lifetime });
       const driver = await RawDriver.open(device);
       const answer = await driver.request({ type: blk.VIRTIO_BLK_T_GET_LIFETIME, in: 6 });
       assertEquals(answer.status, IOERR);
       assertEquals([...answer.data], [0, 0, 0, 0, 0, 0]);
-      assertEquals(errors.length, 1);
+      assertEquals(run(({ errors }) => errors.length), 1);
     }
   }
 });

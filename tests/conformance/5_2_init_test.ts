@@ -1,16 +1,14 @@
 /** Virtio 1.4, 5.2.5: initialisation of block devices, both sides. */
-import { BlkDevice } from "@virtio/blk";
 import * as blk from "@virtio/blk";
 import { BlkDriver, type BlkDriverOptions } from "@virtio/blk/driver";
-import { MemoryBackend } from "@virtio/blk/memory";
 import { type FeatureSet, type QueueDevice, VIRTIO_STATUS_FEATURES_OK } from "@virtio/device";
 import { GuestMemory } from "@virtio/memory";
 import { DmaPool } from "@virtio/vring/driver";
 import { assert, assertEquals } from "@std/assert";
 import { LocalTransport, RawDriver, SpyDevice } from "../../packages/blk/testing.ts";
+import { everywhere } from "./places.ts";
 
 const { BlkConfigOffset: at } = blk;
-const SIZE = 2 ** 20;
 const CACHE = blk.VIRTIO_BLK_F_FLUSH | blk.VIRTIO_BLK_F_CONFIG_WCE;
 
 async function open(
@@ -86,13 +84,13 @@ Deno.test("5.2.5.1-G7: the driver accepts DISCARD from a device that offers ZONE
   }
 });
 
-Deno.test("5.2.5.2-D1: FLUSH is offered, and always where CONFIG_WCE is", () => {
+everywhere("5.2.5.2-D1: FLUSH is offered, and always where CONFIG_WCE is", async (place) => {
   const caches = ["writeback", "writethrough", "unsafe"] as const;
   for (const cache of caches) {
     for (const configWce of cache === "unsafe" ? [false] : [true, false]) {
       for (const readonly of [true, false]) {
-        const backend = new MemoryBackend(SIZE);
-        const { features } = new BlkDevice({ backend, cache, configWce, readonly });
+        const { device } = await place.open("blk", { options: { cache, configWce, readonly } });
+        const { features } = device;
         const flush = (features & blk.VIRTIO_BLK_F_FLUSH) !== 0n;
         const wce = (features & blk.VIRTIO_BLK_F_CONFIG_WCE) !== 0n;
         assertEquals(flush, cache !== "unsafe");
@@ -102,63 +100,73 @@ Deno.test("5.2.5.2-D1: FLUSH is offered, and always where CONFIG_WCE is", () => 
     }
   }
   // Not chosen by the embedder: both.
-  const { features } = new BlkDevice({ backend: new MemoryBackend(SIZE) });
+  const { features } = (await place.open("blk", {})).device;
   assertEquals(features & CACHE, CACHE);
 });
 
-Deno.test("5.2.5.2-D2: with CONFIG_WCE and without FLUSH, writeback is 0 from FEATURES_OK on", () => {
-  for (const cache of ["writeback", "writethrough"] as const) {
-    const device = new BlkDevice({ backend: new MemoryBackend(SIZE), cache });
-    const cases: [FeatureSet, number][] = [
-      [blk.VIRTIO_BLK_F_CONFIG_WCE, 0],
-      [CACHE, cache === "writeback" ? 1 : 0],
-      [blk.VIRTIO_BLK_F_CONFIG_WCE, 0],
-    ];
-    for (const [wanted, expected] of cases) {
-      const transport = new LocalTransport(device, GuestMemory.allocate(65536), 1n << 32n);
-      transport.writeStatus(0);
-      transport.writeStatus(1);
-      transport.writeStatus(3);
-      transport.writeDriverFeatures(wanted | 1n << 32n);
-      transport.writeStatus(3 | VIRTIO_STATUS_FEATURES_OK);
-      assertEquals(transport.readStatus(), 3 | VIRTIO_STATUS_FEATURES_OK);
-      assertEquals(transport.readConfig(at.writeback, 1), expected);
-      transport.writeStatus(0);
+everywhere(
+  "5.2.5.2-D2: with CONFIG_WCE and without FLUSH, writeback is 0 from FEATURES_OK on",
+  async (place) => {
+    for (const cache of ["writeback", "writethrough"] as const) {
+      const { device } = await place.open("blk", { options: { cache } });
+      const cases: [FeatureSet, number][] = [
+        [blk.VIRTIO_BLK_F_CONFIG_WCE, 0],
+        [CACHE, cache === "writeback" ? 1 : 0],
+        [blk.VIRTIO_BLK_F_CONFIG_WCE, 0],
+      ];
+      for (const [wanted, expected] of cases) {
+        const transport = new LocalTransport(device, GuestMemory.allocate(65536), 1n << 32n);
+        transport.writeStatus(0);
+        transport.writeStatus(1);
+        transport.writeStatus(3);
+        transport.writeDriverFeatures(wanted | 1n << 32n);
+        transport.writeStatus(3 | VIRTIO_STATUS_FEATURES_OK);
+        assertEquals(transport.readStatus(), 3 | VIRTIO_STATUS_FEATURES_OK);
+        assertEquals(transport.readConfig(at.writeback, 1), expected);
+        transport.writeStatus(0);
+      }
     }
-  }
-});
+  },
+);
 
-Deno.test("5.2.5.2-D3: the padding bytes unused0 and unused1 are 0, and stay so whatever the driver writes", async () => {
-  const device = new BlkDevice({
-    backend: new MemoryBackend(SIZE),
-    queues: 2,
-    geometry: { cylinders: 65535, heads: 255, sectors: 255 },
-    topology: {
-      physicalBlockExp: 31,
-      alignmentOffset: 255,
-      minIoSize: 65535,
-      optIoSize: 0xffffffff,
-    },
-  });
-  const padding = [33, 57, 58, 59];
-  const { transport } = await RawDriver.open(device);
-  for (const offset of padding) assertEquals(transport.readConfig(offset, 1), 0);
-  for (const offset of padding) transport.writeConfig(offset, 1, 0xff);
-  transport.writeConfig(at.writeback, 2, 0xff01);
-  transport.writeConfig(at.writeback, 4, 0xffffff01);
-  transport.writeConfig(at.write_zeroes_may_unmap, 4, 0xffffffff);
-  for (const offset of padding) assertEquals(transport.readConfig(offset, 1), 0);
-});
+everywhere(
+  "5.2.5.2-D3: the padding bytes unused0 and unused1 are 0, and stay so whatever the driver writes",
+  async (place) => {
+    const { device } = await place.open("blk", {
+      options: {
+        queues: 2,
+        geometry: { cylinders: 65535, heads: 255, sectors: 255 },
+        topology: {
+          physicalBlockExp: 31,
+          alignmentOffset: 255,
+          minIoSize: 65535,
+          optIoSize: 0xffffffff,
+        },
+      },
+    });
+    const padding = [33, 57, 58, 59];
+    const { transport } = await RawDriver.open(device);
+    for (const offset of padding) assertEquals(transport.readConfig(offset, 1), 0);
+    for (const offset of padding) transport.writeConfig(offset, 1, 0xff);
+    transport.writeConfig(at.writeback, 2, 0xff01);
+    transport.writeConfig(at.writeback, 4, 0xffffff01);
+    transport.writeConfig(at.write_zeroes_may_unmap, 4, 0xffffffff);
+    for (const offset of padding) assertEquals(transport.readConfig(offset, 1), 0);
+  },
+);
 
-Deno.test("5.2.5.2-D4: a device without zones does not offer ZONED", () => {
+everywhere("5.2.5.2-D4: a device without zones does not offer ZONED", async (place) => {
   for (const queues of [1, 4]) {
-    const { features } = new BlkDevice({ backend: new MemoryBackend(SIZE), queues });
+    const { features } = (await place.open("blk", { options: { queues } })).device;
     assertEquals(features & blk.VIRTIO_BLK_F_ZONED, 0n);
   }
 });
 
-Deno.test("5.2.5.2-D6: without ZONED the device starts, and the zoned characteristics read as 0", async () => {
-  const { transport } = await RawDriver.open(new BlkDevice({ backend: new MemoryBackend(SIZE) }));
-  assertEquals(transport.readStatus() & VIRTIO_STATUS_FEATURES_OK, VIRTIO_STATUS_FEATURES_OK);
-  for (let offset = 72; offset < 96; offset++) assertEquals(transport.readConfig(offset, 1), 0);
-});
+everywhere(
+  "5.2.5.2-D6: without ZONED the device starts, and the zoned characteristics read as 0",
+  async (place) => {
+    const { transport } = await RawDriver.open((await place.open("blk", {})).device);
+    assertEquals(transport.readStatus() & VIRTIO_STATUS_FEATURES_OK, VIRTIO_STATUS_FEATURES_OK);
+    for (let offset = 72; offset < 96; offset++) assertEquals(transport.readConfig(offset, 1), 0);
+  },
+);

@@ -1,5 +1,5 @@
 /** Devices that tests look into and meddle with, made from plain data: the same here and in a worker. */
-import { BlkDevice } from "@virtio/blk";
+import { type BlkBackend, BlkDevice, type BlkDeviceOptions, type BlkLifetime } from "@virtio/blk";
 import { MemoryBackend } from "@virtio/blk/memory";
 import { ConsoleDevice, type ConsoleDeviceOptions, type ConsolePortOptions } from "@virtio/console";
 import {
@@ -29,15 +29,13 @@ export interface TestData {
 
 /** What a block device is made of. */
 export interface BlkData {
-  /** The disk. */
-  readonly bytes: SharedArrayBuffer;
-  /** Whether the back end answers in a later turn. */
-  readonly later: boolean;
-  readonly options: {
-    readonly readonly?: boolean;
-    readonly writeZeroes?: { readonly maxSegments: number };
-    readonly secureErase?: { readonly maxSegments: number };
-  };
+  /** The disk; 1 MiB that takes memory only where it was written, unless given. */
+  readonly bytes?: SharedArrayBuffer;
+  /** Whether the back end answers in a later turn; no unless given. */
+  readonly later?: boolean;
+  /** What the back end says of its wear; nothing unless given. */
+  readonly lifetime?: BlkLifetime;
+  readonly options?: Omit<Partial<BlkDeviceOptions>, "backend" | "onError">;
 }
 
 /** What a network device is made of. */
@@ -71,7 +69,16 @@ export interface Insides {
     readonly echo: typeof echo;
   };
   readonly echo: { readonly device: EchoDevice; finish: () => void };
-  readonly blk: { readonly device: BlkDevice };
+  readonly blk: {
+    readonly device: BlkDevice;
+    readonly memory: MemoryBackend;
+    /** Around that, if it answers in a later turn. */
+    readonly later: LaterBackend | null;
+    /** Writes and flushes that reached the memory. */
+    readonly log: string[];
+    /** What the device told its embedder. */
+    readonly errors: string[];
+  };
   readonly net: {
     readonly device: NetDevice;
     readonly backend: SpyBackend;
@@ -86,6 +93,22 @@ export interface Insides {
   };
 }
 
+/** Has a back end write down writes and flushes. */
+function logged(backend: MemoryBackend): string[] {
+  const log: string[] = [];
+  const { write, writeZeroes } = backend;
+  backend.write = (...args) => {
+    log.push("write");
+    write.apply(backend, args);
+  };
+  backend.writeZeroes = (...args) => {
+    log.push("zero");
+    writeZeroes.apply(backend, args);
+  };
+  backend.flush = () => void log.push("flush");
+  return log;
+}
+
 /** The kinds. */
 export type Kind = keyof DeviceData;
 
@@ -96,10 +119,17 @@ const MAKERS: { readonly [K in Kind]: (data: DeviceData[K]) => Insides[K] } = {
     return { device: new TestDevice({ ...init, config }), work: later(), echo };
   },
   echo: (options) => ({ device: new EchoDevice(options), finish: () => {} }),
-  blk({ bytes, later, options }) {
-    const memory = new MemoryBackend(new Uint8Array(bytes));
-    const backend = later ? new LaterBackend(memory) : memory;
-    return { device: new BlkDevice({ ...options, backend }) };
+  blk({ bytes, lifetime, options, ...data }) {
+    const memory = new MemoryBackend(bytes === undefined ? 2 ** 20 : new Uint8Array(bytes));
+    const log = logged(memory);
+    const later = data.later === true ? new LaterBackend(memory) : null;
+    const backend: BlkBackend = later ?? memory;
+    if (lifetime !== undefined) {
+      backend.lifetime = () => later === null ? lifetime : Promise.resolve(lifetime);
+    }
+    const errors: string[] = [];
+    const onError = (error: unknown): void => void errors.push(String(error));
+    return { device: new BlkDevice({ ...options, backend, onError }), memory, later, log, errors };
   },
   net({ offloads, maxMtu, ...options }) {
     const backend = new SpyBackend();
