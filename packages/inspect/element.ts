@@ -26,7 +26,8 @@ const VARIABLES: Record<SlotState, string> = {
   "in flight": "--vr-flight",
   used: "--vr-used",
 };
-const HINT = "Point at a slot, or go to a name with the keyboard, to see what it is.";
+const HINT =
+  "Point at a slot or a name, or go there with Tab and the arrow keys, to see what it is.";
 
 /** The element. */
 export class VirtioRings extends HTMLElement {
@@ -35,6 +36,7 @@ export class VirtioRings extends HTMLElement {
   readonly #explain: HTMLElement;
   readonly #cards: Map<string, QueueCard> = new Map();
   #before: Snapshot | null = null;
+  #width = 0;
 
   /** Made by the browser. */
   constructor() {
@@ -55,8 +57,11 @@ export class VirtioRings extends HTMLElement {
     this.#body = document.createElement("div");
     this.#explain = document.createElement("p");
     this.#explain.className = "explain";
+    this.#explain.setAttribute("aria-live", "polite");
     this.#explain.textContent = HINT;
     this.#root.append(style, legend, this.#body, this.#explain);
+    // To ask for it while it is being filled would have the browser lay it out each time.
+    new ResizeObserver(([entry]) => this.#width = entry!.contentRect.width).observe(this);
   }
 
   /** Shows what was seen last. Null forgets everything. */
@@ -71,11 +76,21 @@ export class VirtioRings extends HTMLElement {
     this.#before = snapshot;
     const seconds = before === null ? 0 : (snapshot.time - before.time) / 1000;
     const styles = getComputedStyle(this);
-    const color = (state: SlotState): string => styles.getPropertyValue(VARIABLES[state]);
+    const colors = {
+      states: Object.fromEntries(
+        STATES.map((state) => [state, styles.getPropertyValue(VARIABLES[state])]),
+      ) as Record<SlotState, string>,
+      mark: styles.color,
+    };
     snapshot.devices.forEach(({ name, queues }, device) => {
       queues.forEach((queue) => {
         const old = before?.devices[device]?.queues[queue.index];
-        this.#card(device, name, queue).show(queue, rates(queue, old, seconds), color);
+        this.#card(device, name, queue).show(
+          queue,
+          rates(queue, old, seconds),
+          colors,
+          this.#width,
+        );
       });
     });
   }

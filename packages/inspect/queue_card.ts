@@ -1,10 +1,8 @@
 /** One queue on the page: made once, then filled again and again. */
 import { EXPLANATIONS, flagNames } from "./explain.ts";
-import type { QueueView, SlotState, SlotView } from "./snapshot.ts";
+import { type SlotColors, SlotPicture } from "./slot_picture.ts";
+import type { QueueView, SlotView } from "./snapshot.ts";
 
-/** Cells of a row of slots. */
-const COLUMNS = 64;
-const CELL = 9;
 /** Chains that are named; the rest are counted. */
 const NAMED = 6;
 
@@ -34,7 +32,7 @@ export class QueueCard {
   readonly #about: HTMLElement;
   readonly #hold: HTMLButtonElement;
   readonly #step: HTMLButtonElement;
-  readonly #canvas: HTMLCanvasElement;
+  readonly #picture: SlotPicture;
   readonly #list: HTMLDListElement;
   readonly #chains: HTMLElement;
   readonly #values: Map<string, HTMLElement> = new Map();
@@ -71,32 +69,30 @@ export class QueueCard {
       host.command(this.#view?.held ? "release" : "hold");
     });
     this.#step.addEventListener("click", () => host.command("step"));
-    this.#canvas = make("canvas", this.element);
-    this.#canvas.setAttribute("role", "img");
-    this.#canvas.addEventListener("mousemove", (event) => this.#point(event));
-    this.#canvas.addEventListener("mouseleave", () => host.explain(null));
+    this.#picture = new SlotPicture((slot) => this.#explainSlot(slot));
+    this.element.append(this.#picture.element);
     this.#list = make("dl", this.element);
     this.#chains = make("p", this.element);
     this.#chains.className = "chains";
   }
 
-  /** Shows a queue. @param color Of a slot's state, as it is on this page. */
-  show(view: QueueView, rates: Rates, color: (state: SlotState) => string): void {
+  /** Shows a queue. @param width Pixels that there are for it. */
+  show(view: QueueView, rates: Rates, colors: SlotColors, width: number): void {
     this.#view = view;
     // Many a driver sets queues up that it never uses.
     const used = view.counters.chains > 0 || view.held ||
       view.slots.some(({ state }) => state !== "free");
     this.element.hidden = !view.started || !used;
     if (this.element.hidden) return;
-    this.#about.textContent = `${view.format} ring of ${view.size}`;
-    this.#hold.textContent = view.held ? "Continue" : "Pause";
+    setText(this.#about, `${view.format} ring of ${view.size}`);
+    setText(this.#hold, view.held ? "Continue" : "Pause");
     this.#hold.setAttribute("aria-pressed", String(view.held));
     for (const { key, value } of view.fields) this.#set(key, value);
     for (const key of ["chains", "kicks", "interrupts"] as const) {
       this.#set(key, `${view.counters[key].toLocaleString("en")} (${Math.round(rates[key])}/s)`);
     }
     this.#showChains(view);
-    this.#draw(view, color);
+    this.#picture.show(view.slots, colors, width);
   }
 
   #set(key: string, value: string): void {
@@ -120,52 +116,27 @@ export class QueueCard {
       }
       this.#values.set(key, cell);
     }
-    if (cell.textContent !== value) cell.textContent = value;
+    setText(cell, value);
   }
 
   #showChains({ chains }: QueueView): void {
     if (chains.length === 0) {
-      this.#chains.textContent = "Nothing in flight";
+      setText(this.#chains, "Nothing in flight");
       return;
     }
     const named = chains.slice(0, NAMED).map(({ id, readable, writable, age, waits }) =>
       `#${id}: ${readable} B read, ${writable} B to write, ${waits ? "waits, " : ""}${time(age)}`
     );
     const more = chains.length - named.length;
-    this.#chains.textContent = `In flight: ${named.join("; ")}${more > 0 ? `; ${more} more` : ""}`;
+    setText(this.#chains, `In flight: ${named.join("; ")}${more > 0 ? `; ${more} more` : ""}`);
   }
 
-  #draw(view: QueueView, color: (state: SlotState) => string): void {
-    const { slots } = view;
-    const columns = Math.min(COLUMNS, slots.length);
-    const width = columns * CELL;
-    const height = Math.ceil(slots.length / columns) * CELL;
-    const canvas = this.#canvas;
-    const scale = globalThis.devicePixelRatio || 1;
-    if (canvas.width !== width * scale || canvas.height !== height * scale) {
-      canvas.width = width * scale;
-      canvas.height = height * scale;
-      canvas.style.maxWidth = `${width}px`;
-    }
-    const context = canvas.getContext("2d")!;
-    context.setTransform(scale, 0, 0, scale, 0, 0);
-    context.clearRect(0, 0, width, height);
-    const counts = new Map<SlotState, number>();
-    slots.forEach(({ state }, i) => {
-      counts.set(state, (counts.get(state) ?? 0) + 1);
-      context.fillStyle = color(state);
-      const x = (i % columns) * CELL;
-      const y = Math.floor(i / columns) * CELL;
-      context.fillRect(x + 0.5, y + 0.5, CELL - 1.5, CELL - 1.5);
-    });
-    const summary = [...counts].map(([state, count]) => `${count} ${state}`).join(", ");
-    canvas.setAttribute("aria-label", `Descriptors: ${summary}`);
-  }
-
-  #point(event: MouseEvent): void {
-    const slot = this.#slotAt(event);
+  #explainSlot(slot: SlotView | null): void {
     const view = this.#view;
-    if (slot === null || view === null) return;
+    if (slot === null || view === null) {
+      this.#host.explain(null);
+      return;
+    }
     const state = EXPLANATIONS[slot.state]!;
     const link = view.format === "split" ? `next ${slot.link}` : `buffer id ${slot.link}`;
     this.#host.explain({
@@ -176,16 +147,11 @@ export class QueueCard {
       }, ${link}. ${state.text}`,
     });
   }
+}
 
-  #slotAt(event: MouseEvent): SlotView | null {
-    const slots = this.#view?.slots ?? [];
-    const columns = Math.min(COLUMNS, slots.length);
-    const box = this.#canvas.getBoundingClientRect();
-    const cell = box.width / columns;
-    const column = Math.floor((event.clientX - box.left) / cell);
-    const row = Math.floor((event.clientY - box.top) / cell);
-    return column < 0 || column >= columns ? null : slots[row * columns + column] ?? null;
-  }
+/** What is there already costs nothing. */
+function setText(element: HTMLElement, text: string): void {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 function time(milliseconds: number): string {

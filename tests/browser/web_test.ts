@@ -60,6 +60,30 @@ async function diskChains(page: Page): Promise<number> {
   return Number(await page.getAttribute("#devices tr:nth-child(2)", "data-chains"));
 }
 
+/** From the terminal to the disk's slots, along them, and back. */
+async function withKeysAlone(page: Page): Promise<void> {
+  const explained = () => page.locator("virtio-rings .explain b").innerText();
+  const press = async (...keys: readonly string[]) => {
+    for (const key of keys) await page.keyboard.press(key);
+  };
+  await page.click("#terminal");
+  await press("F6");
+  assertEquals(await page.evaluate("document.activeElement.id"), "show-rings");
+  // Pause, Step, the slots.
+  await press("Tab", "Tab", "Tab");
+  assert((await explained()).startsWith("descriptor 0, "));
+  await press("ArrowRight", "ArrowRight", "ArrowDown");
+  assert((await explained()).startsWith("descriptor 66, "), await explained());
+  await press("ArrowUp", "ArrowUp", "ArrowLeft");
+  assert((await explained()).startsWith("descriptor 0, "), await explained());
+  await press("End");
+  assert((await explained()).startsWith("descriptor 255, "), await explained());
+  await press("Tab");
+  assert(!(await explained()).startsWith("descriptor"), "a field's name");
+  await press("F6");
+  assertEquals(await page.evaluate("document.activeElement.className"), "xterm-helper-textarea");
+}
+
 Deno.test({
   name: "the rings are shown as they are; a queue is paused, goes on chain by chain, and is let go",
   ignore,
@@ -93,6 +117,7 @@ Deno.test({
       await queue.locator("dt").first().hover();
       const explanation = await page.locator("virtio-rings .explain").innerText();
       assert(/virtio 1\.4, 2\.8\.1/.test(explanation), explanation);
+      await withKeysAlone(page);
       await Deno.mkdir(new URL("../../.cache/pictures/", import.meta.url), { recursive: true });
       for (const scheme of ["light", "dark"] as const) {
         await page.emulateMedia({ colorScheme: scheme });

@@ -68,6 +68,18 @@ rings.addEventListener("command", (event) => {
 });
 power.addEventListener("click", () => location.reload());
 
+// Tab is the guest's, so there has to be another way out of the terminal without a mouse.
+terminal.attachCustomKeyEventHandler((event) => event.key !== "F6");
+addEventListener("keydown", (event) => {
+  if (event.key !== "F6" || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) {
+    return;
+  }
+  event.preventDefault();
+  if (terminal.textarea === document.activeElement) ringsButton.focus();
+  else terminal.focus();
+});
+terminal.textarea?.setAttribute("aria-label", "The guest's terminal; F6 leaves it, and comes back");
+
 terminal.onData((text) => tell({ say: "input", bytes: encoder.encode(text) }));
 terminal.onBinary((text) =>
   tell({ say: "input", bytes: Uint8Array.from(text, (letter) => letter.charCodeAt(0)) })
