@@ -11,7 +11,7 @@ import { type EchoShape, EchoWorld } from "./net_echo_world.ts";
 const BATCH = 32;
 const BATCHES = 50;
 const SHAPES: readonly EchoShape[] = [false, true].flatMap((packed) =>
-  [64, 1514].map((frame) => ({ packed, frame, batch: BATCH }))
+  [64, 1514].map((frame) => ({ packed, frame, batch: BATCH, inOrder: true }))
 );
 
 function nameOf({ packed, frame }: EchoShape): string {

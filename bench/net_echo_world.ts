@@ -8,6 +8,7 @@ import { GuestMemory } from "@virtio/memory";
 import { NetDevice, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF } from "@virtio/net";
 import { LoopbackBackend } from "@virtio/net/loopback";
 import {
+  VIRTIO_F_IN_ORDER,
   VIRTIO_F_RING_PACKED,
   VIRTQ_DESC_F_AVAIL,
   VIRTQ_DESC_F_USED,
@@ -33,6 +34,8 @@ export interface EchoShape {
   readonly frame: number;
   /** Frames in a batch. */
   readonly batch: number;
+  /** Whether buffers are used in order, as DPDK's driver asks for. */
+  readonly inOrder?: boolean;
   /** Whether a frame's header has a descriptor of its own. */
   readonly header?: boolean;
 }
@@ -58,7 +61,8 @@ export class EchoWorld {
       mac: MAC.map((byte) => byte.toString(16).padStart(2, "0")).join(":"),
     });
     const features = VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_MAC |
-      (shape.packed ? VIRTIO_F_RING_PACKED : 0n);
+      (shape.packed ? VIRTIO_F_RING_PACKED : 0n) |
+      (shape.inOrder === true ? VIRTIO_F_IN_ORDER : 0n);
     if (!device.accepts(features)) throw new Error("The features are not accepted");
     device.start({
       memory: this.#memory,

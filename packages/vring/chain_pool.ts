@@ -72,7 +72,11 @@ export class ChainPool {
   }
 
   #enqueue(chain: Chain): void {
-    this.#order[(this.#oldest + this.#waiting++) % this.#order.length] = chain;
+    const order = this.#order;
+    let at = this.#oldest + this.#waiting;
+    if (at >= order.length) at -= order.length;
+    order[at] = chain;
+    this.#waiting++;
   }
 
   /** Back to the pool: the chain was used. */
@@ -127,6 +131,19 @@ export class ChainPool {
     this.put(chain);
   }
 
+  /** In-order: whether it is the chain's turn, as nearly always; it is not waited for any more then. */
+  isNext(chain: Chain): boolean {
+    if (this.#order[this.#oldest] !== chain) return false;
+    this.#advance();
+    return true;
+  }
+
+  #advance(): void {
+    const next = this.#oldest + 1;
+    this.#oldest = next === this.#order.length ? 0 : next;
+    this.#waiting--;
+  }
+
   /** In-order: marks the chain as done with `written` bytes; `nextOrdered` then gives those whose turn it is. */
   hold(chain: Chain, written: number): void {
     chain.held = written;
@@ -138,8 +155,7 @@ export class ChainPool {
     if (this.#waiting === 0) return null;
     const chain = this.#order[this.#oldest]!;
     if (chain.owner !== ChainOwner.ordered) return null;
-    this.#oldest = (this.#oldest + 1) % this.#order.length;
-    this.#waiting--;
+    this.#advance();
     return chain;
   }
 

@@ -291,7 +291,8 @@ export class SplitQueue implements Queue {
 
   #pushOrdered(chain: Chain, written: number): void {
     const pool = this.#pool;
-    pool.hold(chain, written);
+    if (pool.isNext(chain)) this.#use(chain, written);
+    else pool.hold(chain, written);
     for (let turn = pool.nextOrdered(); turn !== null; turn = pool.nextOrdered()) {
       this.#use(turn, turn.held);
     }
