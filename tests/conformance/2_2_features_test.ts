@@ -109,6 +109,7 @@ function state(device: Device, features?: bigint, carries = CORE_FEATURES): Devi
   });
 }
 
+// Here and below in process only: what is refused is so before the device is anywhere.
 Deno.test("2.2.2-D1 a device with a feature that requires another which is not offered cannot be put together", () => {
   const requires = [[0b010n, 0b001n], [0b100n, 0b011n]] as const;
   for (let features = 0n; features < 8n; features++) {

@@ -41,6 +41,7 @@ everywhere("2.7.7.2-D4 with EVENT_IDX the lower bit of flags is ignored", async 
   }
 });
 
+// In process only: the ring without a device, at every position.
 Deno.test("2.7.7.2-D5 2.7.7.2-D6 with EVENT_IDX a notification comes when the entry of index used_event is written, and only then", () => {
   // All batches up to a whole ring, from every place around the wrap of the index, with every event near it and some far.
   const size = 8;

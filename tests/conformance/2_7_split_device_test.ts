@@ -260,6 +260,7 @@ Deno.test("2.7.8.2-D1 2.7.8.2-D2 when the used index moves, len is written, and 
   }
 });
 
+// In process only: the ring without a device, which tells a length of its own.
 Deno.test("2.7.8.2-D3 the device may write more than it tells: the length is what it tells", () => {
   const config = { size: 8, descriptorArea: 0x1000, driverArea: 0x2000, deviceArea: 0x3000 };
   const memory = GuestMemory.allocate(0x8000);

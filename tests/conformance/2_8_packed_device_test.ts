@@ -99,6 +99,7 @@ everywhere(
   },
 );
 
+// In process only: the rings of both sides without a device.
 Deno.test("2.8.12-D3 used descriptors may be written in any order: our device shows the first last, our driver copes with all", () => {
   const config = { size: 8, descriptorArea: 0x1000, driverArea: 0x2000, deviceArea: 0x3000 };
   const used = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;

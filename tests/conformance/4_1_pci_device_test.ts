@@ -1,4 +1,7 @@
-/** Virtio 1.4, 4.1: what the device half of PCI has to do, but for the common configuration. */
+/**
+ * Virtio 1.4, 4.1: what the device half of PCI has to do, but for the common configuration and interrupts. What the function
+ * is made of, its configuration space and its BARs, is so before a device runs anywhere: in process only.
+ */
 import { VIRTIO_F_NOTIFICATION_DATA } from "@virtio/device";
 import * as pci from "@virtio/transport/pci";
 import { assert, assertEquals, assertThrows } from "@std/assert";

@@ -1,4 +1,4 @@
-/** Virtio 1.4, 4.1.5: the interrupts of the device half of PCI. */
+/** Virtio 1.4, 4.1.5: the interrupts of the device half of PCI. Its tables have no device: they are tested in process only. */
 import * as pci from "@virtio/transport/pci";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { MSIX_BAR, PciBench } from "../../packages/transport/testing/bench.ts";

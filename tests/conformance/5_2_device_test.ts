@@ -31,7 +31,7 @@ async function inFolder(action: (folder: string) => Promise<void>): Promise<void
   }
 }
 
-/** Every back end, over the same zeroed disk. */
+/** Every back end, over the same zeroed disk. In process only, as what follows on the host's file system. */
 async function eachBackend(
   action: (backend: BlkBackend, name: string) => Promise<void>,
 ): Promise<void> {

@@ -155,6 +155,7 @@ for (const [name, format] of FORMATS) {
   );
 }
 
+// In process only: it is refused before the device is anywhere.
 Deno.test("6.2-D9 SR_IOV is never offered: no device here has the capability", () => {
   assertThrows(() => new Rig({ features: VIRTIO_F_SR_IOV }), TypeError, "Cannot offer");
   assertThrows(
