@@ -1,12 +1,10 @@
 /**
  * What may happen to a machine in QEMU while it works on our disk by vhost-user: resets, being stopped, another disk in place of
- * it, a move to another QEMU, and a server that is killed.
+ * it, and a move to another QEMU.
  */
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { BlkDevice } from "@virtio/blk";
 import { LinuxBackend } from "@virtio/blk/linux";
-import { dependentCommand } from "../../examples/guest/dependent.ts";
-import type { ProcessGuest } from "../../examples/guest/process_guest.ts";
 import { bootQemu, qemuBlk, startQemu } from "../../examples/guest/qemu.ts";
 import { ServedDevices } from "./vhost_user_serve.ts";
 import {
@@ -24,7 +22,6 @@ const fio = world === null ? null : await fioFiles();
 const ignore = fio === null;
 const MIB = 2 ** 20;
 const MODULES = "virtio_pci virtio_blk";
-const FIO = "/usr/bin/fio";
 
 const pause = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -248,122 +245,6 @@ sh /keep/work >/dev/null 2>&1 &`);
       } finally {
         await served.end();
         await second.close();
-      }
-    },
-  });
-}
-
-/** A server as its user starts it. */
-class Server {
-  readonly #args: readonly string[];
-  #process: Deno.ChildProcess | null = null;
-
-  constructor(args: readonly string[]) {
-    this.#args = args;
-  }
-
-  start(): void {
-    this.#process = dependentCommand(Deno.execPath(), {
-      args: [
-        ...["run", "-A", "--quiet", "--no-check"],
-        new URL("../../examples/serve_blk.ts", import.meta.url).pathname,
-        ...this.#args,
-      ],
-      stdin: "null",
-      stdout: "null",
-      stderr: "inherit",
-    }).spawn();
-  }
-
-  async end(signal: Deno.Signal): Promise<number> {
-    const process = this.#process!;
-    try {
-      process.kill(signal);
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error;
-    }
-    return (await process.status).code;
-  }
-}
-
-/** fio in the background, again and again, until `/tmp/stop` is there. */
-async function startFio(guest: ProcessGuest): Promise<void> {
-  await guest.check(`cat >/tmp/work <<'END'
-while [ ! -e /tmp/stop ]; do
-  ${FIO} --name=verify --filename=/dev/vda --rw=randwrite --bs=4k --size=8m --offset=80m --direct=1 \\
-    --ioengine=libaio --iodepth=16 --verify=crc32c --verify_fatal=1 >/tmp/said 2>&1 || {
-    cp /tmp/said /tmp/failed
-    break
-  }
-  echo >>/tmp/rounds
-done
-echo >/tmp/done
-END
-touch /tmp/rounds
-sh /tmp/work >/dev/null 2>&1 &`);
-}
-
-for (const packed of [false, true]) {
-  Deno.test({
-    name: `the server is killed 20 times under verification, ${
-      packed ? "packed" : "split"
-    } rings: no error in the guest, nothing lost`,
-    ignore,
-    async fn() {
-      await using served = await ServedDevices.make();
-      const image = `${served.folder}/disk.raw`;
-      const socket = `${served.folder}/disk.sock`;
-      const server = new Server([
-        ...["--socket", socket, "--image", image, ...(packed ? ["--packed"] : [])],
-      ]);
-      await Deno.writeFile(image, new Uint8Array(0));
-      await Deno.truncate(image, 96 * MIB);
-      server.start();
-      const exists = (): boolean => {
-        try {
-          return Deno.lstatSync(socket).isSocket === true;
-        } catch {
-          return false;
-        }
-      };
-      try {
-        await until("the socket", exists);
-        await using machine = await bootQemu({
-          files: world!.files,
-          folder: await served.guestFolder(),
-          initrd: { files: [...world!.programs, ...fio!] },
-          megabytes: 512,
-          devices: qemuBlk(socket, { packed, reconnect: true }),
-        });
-        const { guest } = machine;
-        await appears(guest, MODULES, "/dev/vda");
-        // Behind the file system is room for fio.
-        const written = await writeFiles(guest, "/dev/vda", "64M");
-        await guest.check("umount /mnt");
-        await startFio(guest);
-        for (let kill = 0; kill < 20; kill++) {
-          await pause(300 + 70 * kill);
-          await server.end("SIGKILL");
-          server.start();
-          await until("the socket", exists);
-          // A connection again, or the next kill would find nothing in flight.
-          await pause(1_200);
-        }
-        await guest.check(
-          "touch /tmp/stop; for i in $(seq 1200); do [ -e /tmp/done ] && exit 0; usleep 100000; done; exit 1",
-          { timeout: 180_000 },
-        );
-        const failed = await guest.run("cat /tmp/failed");
-        assertEquals(failed.status, 1, failed.output);
-        assertMatch(await guest.check("wc -l </tmp/rounds"), /^[1-9]/);
-        assertEquals(await guest.check("dmesg | grep -c 'I/O error' || true"), "0");
-        await checkFiles(guest, "/dev/vda", written);
-        await guest.shutdown();
-        assertEquals(await server.end("SIGTERM"), 0);
-        assertEquals(exists(), false, "the socket goes with the server");
-        await checkImage(image, written);
-      } finally {
-        await server.end("SIGKILL");
       }
     },
   });

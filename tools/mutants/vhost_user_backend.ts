@@ -54,11 +54,16 @@ export const VHOST_USER_BACKEND: readonly MutatedFile[] = [
         edits: [["    if (position !== null) ring.position = position;\n", ""]],
         first: ["packages/vhost-user/backend/session_test.ts"],
       },
+    ],
+  },
+  {
+    file: "packages/vhost-user/backend/ring_log.ts",
+    mutants: [
       {
         name: "vhost-log-not-shifted",
         about: "the used ring is logged where it is, not where the front end wants it",
         edits: [["if (from < 0 || from === to ||", "if (from < 0 || from !== to ||"]],
-        first: ["packages/vhost-user/backend/session_test.ts"],
+        first: ["packages/vhost-user/backend/ring_log_test.ts"],
       },
     ],
   },

@@ -287,3 +287,13 @@ export class Front {
     for (const event of [...this.kicks, ...this.calls]) event?.close();
   }
 }
+
+/** A front end with one live ring; enabled where it knows protocol features. */
+export async function live(device: EchoDevice, features: bigint, protocol: bigint): Promise<Front> {
+  const front = new Front(device);
+  await front.negotiate(features, protocol);
+  front.share();
+  front.setUp(0, features);
+  if (protocol !== 0n) front.enable(0);
+  return front;
+}

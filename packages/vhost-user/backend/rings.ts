@@ -1,12 +1,10 @@
 /** The rings and the memory of one front end: which rings are live, and on what. */
 import { VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1 } from "@virtio/device";
-import { descriptorKind, setNonblocking, type SharedMapping } from "@virtio/linux";
-import { isQueueSize, ringLayout } from "@virtio/vring";
+import { descriptorKind, setNonblocking } from "@virtio/linux";
 import type { Channel, Message } from "../protocol/channel.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { MessageShape } from "../protocol/messages.ts";
 import {
-  decodeLog,
   decodeMemoryTable,
   decodeRegion,
   decodeVringAddress,
@@ -14,11 +12,11 @@ import {
   decodeVringState,
   encodeU64,
   encodeVringState,
-  VHOST_VRING_F_LOG,
 } from "../protocol/payloads.ts";
-import { type DirtyLogPlace, type LogShift, mapLog } from "./dirty_log.ts";
+import type { DirtyLogPlace } from "./dirty_log.ts";
 import type { InflightMemory } from "./inflight_memory.ts";
 import { MAX_SLOTS, MemoryTable } from "./memory_table.ts";
+import { RingLog } from "./ring_log.ts";
 import type { Served } from "./served.ts";
 import { Vring } from "./vring.ts";
 
@@ -37,8 +35,7 @@ export class Rings {
   /** Whether the device is set going. */
   #started = false;
   #failed = false;
-  #log: SharedMapping | null = null;
-  #logging = false;
+  readonly #log: RingLog = new RingLog();
 
   /** @param fail Told if a ring cannot go live. */
   constructor(
@@ -258,7 +255,7 @@ export class Rings {
         this.#started = true;
         await served.log(this.#logPlace());
         await served.start(this.#table.memory!, features);
-      } else if (this.#logging) {
+      } else if (this.#log.enabled) {
         await served.log(this.#logPlace());
       }
       await served.setCall(index, ring.call);
@@ -299,11 +296,7 @@ export class Rings {
   }
 
   async #setLog(shape: MessageShape, message: Message, channel: Channel): Promise<void> {
-    const descriptor = message.descriptorCount === 0 ? -1 : message.descriptor(0);
-    if (descriptor < 0) throw new ProtocolError("A log came without its memory");
-    const log = mapLog(decodeLog(message.payload), descriptor);
-    const before = this.#log;
-    this.#log = log;
+    const before = this.#log.replace(message);
     await this.#applyLog();
     before?.unmap();
     channel.reply(shape.id, encodeU64(0n));
@@ -311,8 +304,8 @@ export class Rings {
 
   /** Whether what the device writes is logged. */
   setLogging(logging: boolean): void | Promise<void> {
-    if (logging === this.#logging) return;
-    this.#logging = logging;
+    if (logging === this.#log.enabled) return;
+    this.#log.enabled = logging;
     return this.#applyLog();
   }
 
@@ -321,19 +314,7 @@ export class Rings {
   }
 
   #logPlace(): DirtyLogPlace | null {
-    const log = this.#log;
-    if (log === null || !this.#logging) return null;
-    const shifts: LogShift[] = [];
-    const format = this.#packed ? "packed" : "split";
-    for (const { address, size } of this.rings) {
-      if (address === null || (address.flags & VHOST_VRING_F_LOG) === 0) continue;
-      const from = this.#table.translate(address.used);
-      const to = Number(address.log);
-      if (from < 0 || from === to || !Number.isSafeInteger(to)) continue;
-      if (!isQueueSize(format, size)) continue;
-      shifts.push({ from, length: ringLayout(format, size).deviceArea.size, to });
-    }
-    return { buffer: log.buffer, size: log.length, shifts };
+    return this.#log.place(this.rings, this.#table, this.#packed);
   }
 
   /** What was negotiated, or null if nothing that the device can work with. No ring is live. */
@@ -397,8 +378,7 @@ export class Rings {
       for (const ring of this.rings) ring.close();
       this.#table.unmap();
       this.#table = MemoryTable.empty;
-      this.#log?.unmap();
-      this.#log = null;
+      this.#log.close();
     }
   }
 }

@@ -13,7 +13,6 @@ import {
 } from "@virtio/device";
 import type { QueueConfig, QueuePosition } from "@virtio/vring";
 import {
-  encodeConfig,
   encodeU64,
   FrontEndRequest as Request,
   ProtocolFeature as P,
@@ -22,7 +21,8 @@ import {
 } from "../protocol/mod.ts";
 import { BackEndError, type Connection } from "./connection.ts";
 import { DirtyLog } from "./dirty_log.ts";
-import { type Agreement, readConfig } from "./handshake.ts";
+import { ConfigCopy } from "./config_copy.ts";
+import type { Agreement } from "./handshake.ts";
 import { Link } from "./link.ts";
 import type { MemoryUser } from "./memory.ts";
 import { checkStatus, meet, type Met } from "./meet.ts";
@@ -52,8 +52,6 @@ export class FrontEnd implements MemoryUser {
   readonly options: CheckedOptions;
   /** Who is told. */
   handlers: FrontEndHandlers | null = null;
-  /** The configuration space, as it was read last. */
-  config: Uint8Array = new Uint8Array(0);
   readonly #link: Link;
   readonly #rings: Rings;
   /** The driver's features, while the device runs. */
@@ -62,11 +60,10 @@ export class FrontEnd implements MemoryUser {
   #offered: FeatureSet = 0n;
   #log: DirtyLog | null = null;
   #closed = false;
-  #refreshing: "no" | "yes" | "again" = "no";
+  readonly #config: ConfigCopy;
 
   private constructor(options: CheckedOptions, path: string | null, met: Met) {
     this.options = options;
-    this.config = this.#configOf(met.agreement);
     const count = countQueues(options, met.agreement.queues);
     this.#rings = new Rings(count, options, {
       call: (index) => this.#called(index),
@@ -80,8 +77,13 @@ export class FrontEnd implements MemoryUser {
       check: (now) => this.#checkNext(now),
       restore: (connection, now) => this.#restore(connection, now),
       failed: (error) => this.handlers?.failed(error),
-      configChanged: () => this.#configChanged(),
+      configChanged: () => this.#config.refresh(),
     });
+    this.#config = new ConfigCopy(
+      this.#link,
+      this.#configOf(met.agreement),
+      () => this.handlers?.config(),
+    );
     options.memory.attach(this);
   }
 
@@ -104,6 +106,11 @@ export class FrontEnd implements MemoryUser {
       met.connection.close();
       throw error;
     }
+  }
+
+  /** The configuration space, as it was read last. */
+  get config(): Uint8Array {
+    return this.#config.bytes;
   }
 
   /** Feature bits that the back end offers. */
@@ -159,12 +166,9 @@ export class FrontEnd implements MemoryUser {
   }
 
   async #restore(connection: Connection, now: Agreement): Promise<void> {
-    const before = this.config;
-    const config = this.config = this.#configOf(now);
+    const changed = this.#config.replace(this.#configOf(now));
     if (this.#features !== null) await this.#begin(connection);
-    if (before.length !== config.length || before.some((byte, i) => byte !== config[i])) {
-      this.handlers?.config();
-    }
+    if (changed) this.handlers?.config();
     this.#rings.wakeAll();
   }
 
@@ -285,39 +289,7 @@ export class FrontEnd implements MemoryUser {
 
   /** Writes to the configuration space; `config` has it at once. */
   writeConfig(offset: number, bytes: Uint8Array): void {
-    if (!(offset >= 0 && offset + bytes.length <= this.config.length)) return;
-    this.config.set(bytes, offset);
-    void this.#link.inTurn(async (connection) => {
-      if (!this.#has(P.CONFIG)) return;
-      try {
-        await connection.tell(Request.SET_CONFIG, encodeConfig({ offset, flags: 0, bytes }));
-      } catch (error) {
-        if (!connection.open) throw error;
-        // It was refused: what is there now is what counts.
-        this.#configChanged();
-      }
-    });
-  }
-
-  #configChanged(): void {
-    if (this.#refreshing !== "no") {
-      this.#refreshing = "again";
-      return;
-    }
-    this.#refreshing = "yes";
-    void this.#link.inTurn((connection) => this.#refresh(connection)).then(() => {
-      const again = this.#refreshing === "again";
-      this.#refreshing = "no";
-      if (again) this.#configChanged();
-    });
-  }
-
-  async #refresh(connection: Connection): Promise<void> {
-    const config = await readConfig(connection, this.config.length);
-    if (this.#has(P.STATUS)) await checkStatus(connection, 0);
-    if (config === null) return;
-    this.config = config;
-    this.handlers?.config();
+    this.#config.write(offset, bytes);
   }
 
   /**
