@@ -42,6 +42,10 @@ export class UpperDevice extends QueueDevice {
 
 if (import.meta.main) {
   const [name = "entropy", socket = `/tmp/${name}.sock`] = Deno.args;
+  if (name !== "entropy" && name !== "upper") {
+    console.log("my_device.ts entropy|upper [socket]: serves one of the two by vhost-user");
+    Deno.exit(name === "--help" ? 0 : 2);
+  }
   const device = name === "entropy" ? new EntropyDevice() : new UpperDevice();
   const server = new VhostUserServer({ socket, device });
   console.log(`serving a device with ID ${device.type} at ${socket}`);

@@ -1,14 +1,8 @@
 /**
- * Shows that the tests are worth something: `deno task mutants [--only NAME] [--json] [--list] [--check] [--workers N]`.
+ * Shows that the tests are worth something: `deno task mutants`.
  *
  * Breaks the packages in a fixed list of small ways, one at a time in a copy of the tree, and runs the part of the suite
  * that takes seconds. A mutant that no test notices is a missing test. First the suite has to pass without any.
- *
- * - `--only NAME`: this mutant; or all whose names begin so, with a `*` at the end. May be given several times.
- * - `--list`: says what there is, and runs nothing.
- * - `--check`: only checks that every mutant fits the source and is a valid program.
- * - `--json`: the results as JSON on standard output; what happens meanwhile goes to standard error.
- * - `--workers N`: how many mutants are tried at a time; 2 unless given.
  *
  * Exits with 1 if a mutant survives, does not fit the source any more, or hangs without being expected to.
  */
@@ -18,17 +12,32 @@ import { MUTANTS } from "./mutants/list.ts";
 import { FAST_SUITE } from "./mutants/suite.ts";
 import { type MutantResult, MutantWorker } from "./mutants/worker.ts";
 
+const HELP = `deno task mutants [options]
+
+Breaks the packages in small ways, one at a time, and shows that the tests notice.
+
+  --only NAME  this mutant; or all whose names begin so, with a * at the end; can be given several times
+  --list       says what there is, and runs nothing
+  --check      only checks that every mutant fits the source and is a valid program
+  --json       the results as JSON on standard output; what happens meanwhile goes to standard error
+  --workers N  how many mutants are tried at a time (2)
+  --help       this text`;
+
 const source = new URL("..", import.meta.url).pathname;
 const args = parseArgs(Deno.args, {
-  boolean: ["json", "list", "check"],
+  boolean: ["json", "list", "check", "help"],
   string: ["only", "workers"],
   collect: ["only"],
   default: { workers: "2" },
   unknown: (name: string) => {
-    console.error(`There is no argument ${name}; see the top of tools/mutants.ts`);
+    console.error(`There is no argument ${name}; --help tells more`);
     Deno.exit(2);
   },
 });
+if (args.help) {
+  console.log(HELP);
+  Deno.exit(0);
+}
 const say = args.json ? console.error : console.log;
 
 function chosen(): PlacedMutant[] {

@@ -9,6 +9,12 @@ export const ENTRIES: readonly string[] = [
 ];
 
 if (import.meta.main) {
+  if (Deno.args.includes("--help")) {
+    console.log(
+      "Prints what each package weighs in a browser, minified and gzipped. It has no options.",
+    );
+    Deno.exit(0);
+  }
   const kib = (bytes: number): string => (bytes / 1024).toFixed(1).padStart(7);
   console.log("                          minified  gzipped (KiB, with the packages that it needs)");
   for (const entry of ENTRIES) {

@@ -4,13 +4,27 @@
  * Format, lint, types, layers, a dry run of publishing, then all tests: units, doc examples, conformance, hostile drivers,
  * fuzzing, and real guests. Ends with one plain line, `N passed, N failed`.
  *
- * Arguments are passed on to `deno test` in place of the default folders, for a part of the suite:
- * `deno task test packages/vring`. Tests that take minutes stand in files named `*_long_test.ts`; `deno task test:long` runs
- * those and nothing else. Tests that count what the process has open stand in files named `*_alone_test.ts`: they run one after
- * the other, since test files that run beside each other share a process.
+ * Tests that take minutes stand in files named `*_long_test.ts`; `deno task test:long` runs those and nothing else. Tests that
+ * count what the process has open stand in files named `*_alone_test.ts`: they run one after the other, since test files that
+ * run beside each other share a process.
  */
 import { installPackages, missingPackages, TEST_PACKAGES } from "./debian.ts";
 import { filesBelow } from "./files.ts";
+
+const HELP = `deno task test [part of the suite...]
+
+Everything that must hold: format, lint, types, layers, a dry run of publishing, and all tests, real guests among them. Ends
+with one line, "N passed, N failed".
+
+  deno task test                 all of it, but for what takes minutes
+  deno task test packages/vring  the tests of a folder or file; other arguments go to deno test too
+  deno task test:long            the tests that take minutes, and nothing else
+  deno task test --help          this text`;
+
+if (Deno.args.includes("--help")) {
+  console.log(HELP);
+  Deno.exit(0);
+}
 
 const root = new URL("..", import.meta.url).pathname;
 const inCi = (Deno.env.get("CI") ?? "") !== "";
