@@ -1,5 +1,5 @@
 /** Shows what bench:vhost-blk measured: a table, and a picture. */
-import type { Spread } from "../../bench/harness.ts";
+import { loadNote, spreadText, textTable } from "../report_text.ts";
 import { type BarChart, drawPicture, readable } from "../svg.ts";
 import { nameOf } from "./cases.ts";
 import type { CaseResult, ServerResult } from "./measure.ts";
@@ -18,10 +18,6 @@ export interface VhostBlkBench {
   readonly load: number;
 }
 
-function ratio({ median, low, high }: Spread): string {
-  return `${median.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})`;
-}
-
 function thousands(value: number): string {
   return value >= 10_000 ? `${Math.round(value / 1000)}k` : `${(value / 1000).toFixed(1)}k`;
 }
@@ -36,7 +32,7 @@ function row(result: CaseResult, { name, speed, cpu, memory, latency }: ServerRe
     latency.toFixed(0),
     cpu.toFixed(1),
     memory.toFixed(0),
-    mine ? ratio(result.ratio) : name === result.best ? "1" : "",
+    mine ? spreadText(result.ratio) : name === result.best ? "1" : "",
   ];
 }
 
@@ -46,12 +42,7 @@ export function benchTable(bench: VhostBlkBench): string {
     ["", "server", "requests/s", "quartiles", "µs each", "CPU s/M", "MiB", "by QEMU's best"],
     ...bench.results.flatMap((result) => result.servers.map((server) => row(result, server))),
   ];
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((each) => each[i]!.length)));
-  const lines = rows.map((each) =>
-    each.map((cell, i) => i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  ")
-      .trimEnd()
-  );
-  return [...lines, "", ...method(bench)].join("\n");
+  return [...textTable(rows, 2), "", ...method(bench)].join("\n");
 }
 
 function method(bench: VhostBlkBench): string[] {
@@ -63,7 +54,7 @@ function method(bench: VhostBlkBench): string[] {
     "in each case the best of its ways: threads, io_uring, past the page cache native too.",
     `${rounds} rounds of ${seconds} s for each server in random order; medians and quartiles; ratios of runs of one round.`,
     ...(pinned ? ["The load has one processor, the servers have another."] : []),
-    `Load was ${load.toFixed(1)} on ${processors} processors.`,
+    loadNote(load, processors),
   ];
 }
 
