@@ -1,11 +1,5 @@
 /** Virtio 1.4, 4.1: what the driver half of PCI has to do, seen from what it does to a device. */
-import {
-  CORE_FEATURES,
-  VIRTIO_F_NOTIF_CONFIG_DATA,
-  VIRTIO_F_NOTIFICATION_DATA,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_F_VERSION_1,
-} from "@virtio/device";
+import { CORE_FEATURES, VIRTIO_F_RING_PACKED } from "@virtio/device";
 import { DriverSession } from "@virtio/device/driver";
 import * as pci from "@virtio/transport/pci";
 import {
@@ -16,25 +10,11 @@ import {
 } from "@virtio/transport/pci/driver";
 import { DmaPool } from "@virtio/vring/driver";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { FOUND, MEMORY, PciBench, ringAddress } from "../../packages/transport/testing/bench.ts";
+import { MEMORY, PciBench } from "../../packages/transport/testing/bench.ts";
 import { type Access, FakePci, RecordingPci } from "../../packages/transport/testing/fake_pci.ts";
-import {
-  type Life,
-  type LifeOptions,
-  recordPci,
-} from "../../packages/transport/testing/recorded_life.ts";
+import { type LifeOptions, recordPci } from "../../packages/transport/testing/recorded_life.ts";
 
-const field = pci.CommonCfg;
-const KICKS = VIRTIO_F_NOTIFICATION_DATA | VIRTIO_F_NOTIF_CONFIG_DATA;
-
-/** Lives of different kinds, so that a rule is looked for in all of them. */
-const LIVES: LifeOptions[] = [
-  {},
-  { core: CORE_FEATURES & ~VIRTIO_F_RING_PACKED & ~KICKS },
-  { messages: false, core: CORE_FEATURES & ~VIRTIO_F_RING_PACKED },
-  { window: true, vendorData: [{ vendorId: 7, bytes: new Uint8Array(16) }] },
-  { msix: 1, queueSizes: [24, 24, 24] },
-];
+import { accept, common, config, field, LIVES, lives, writesTo } from "./pci_driver_bench.ts";
 
 /** Width of each field of the common configuration; 64-bit ones as two halves. */
 const WIDTHS = new Map<number, number>([
@@ -45,40 +25,6 @@ const WIDTHS = new Map<number, number>([
   [0x14, 1],
   [0x15, 1],
 ]);
-
-async function lives(): Promise<Life[]> {
-  return await Promise.all(LIVES.map((options) => recordPci(options)));
-}
-
-function common(log: readonly Access[]): Access[] {
-  return log.filter(({ bar, offset }) => bar === MEMORY.bar && offset < field.size);
-}
-
-function writesTo(log: readonly Access[], offset: number): number[] {
-  return common(log).filter((access) => access.write && access.offset === offset)
-    .map(({ value }) => value);
-}
-
-function config(queue: number, size = 8) {
-  const base = ringAddress(queue);
-  return { size, descriptorArea: base, driverArea: base + 0x400, deviceArea: base + 0x800 };
-}
-
-/** A probed driver that gets as many messages as it asks for, the data being the vector. */
-function withMessages(access: pci.PciAccess): PciDriverTransport {
-  return PciDriverTransport.probe(access, {
-    messages: {
-      allocate: (vector) => ({ addressLow: 0xfee0_0000, addressHigh: 0, data: vector }),
-    },
-  });
-}
-
-function accept(driver: PciDriverTransport, features = 0n): void {
-  driver.writeStatus(FOUND);
-  driver.writeDriverFeatures(features | VIRTIO_F_VERSION_1);
-  driver.writeStatus(FOUND | 8);
-  driver.negotiated(features | VIRTIO_F_VERSION_1);
-}
 
 Deno.test("4.1.2.2-G1 the driver matches 0x1AF4 with 0x1041 to 0x107f", () => {
   for (let id = 0x1041; id <= 0x107f; id++) assertEquals(deviceTypeOf(0x1af4, id), id - 0x1040);
@@ -428,142 +374,4 @@ Deno.test("4.1.4.9.2-G1 4.1.4.9.2-G2 through the window only aligned accesses wi
   assertThrows(() => direct.barRead(MEMORY.bar, 1, 2), RangeError, "4.1.4.9.2");
   assertThrows(() => direct.barWrite(MEMORY.bar, field.size, 4, 0), RangeError, "4.1.4.9.2");
   assertThrows(() => direct.barRead(1, 0, 4), RangeError, "4.1.4.9.2");
-});
-
-Deno.test("4.1.5.1.2.2-G1 any MSI-X Table Size will do", async () => {
-  for (const msix of [1, 2, 3, 4, 33, 0x800]) {
-    const { device, log } = await recordPci({ msix });
-    assert(device.handled[0]! > 0 && device.handled[1]! > 0);
-    assert(log.some(({ bar }) => bar === 1), "messages are used");
-  }
-});
-
-Deno.test("4.1.5.1.2.2-G2 without vectors to be had the driver falls back on INTx", async () => {
-  for (const options of [{ msix: 1, messages: false }, { msix: false }] as LifeOptions[]) {
-    const { device } = await recordPci(options);
-    assert(device.handled[0]! > 0);
-  }
-});
-
-Deno.test("4.1.5.1.2.2-G3 the driver takes Table Size for the number of vectors to use", () => {
-  for (const [msix, expected] of [[1, [0, 0]], [2, [1, 1]], [3, [1, 2]], [100, [1, 2]]] as const) {
-    const bench = new PciBench({ msix });
-    const driver = withMessages(bench.transport);
-    accept(driver);
-    const vectors = [0, 1].map((queue) => {
-      driver.enableQueue(queue, config(queue));
-      return bench.common(field.queueMsixVector, 2);
-    });
-    assertEquals(vectors, [...expected]);
-  }
-});
-
-Deno.test("4.1.5.1.2.2-G4 the driver maps no vector outside of the table", async () => {
-  for (const msix of [1, 2, 3]) {
-    const { log } = await recordPci({ msix, queueSizes: [8, 8, 8, 8] });
-    const vectors = [field.configMsixVector, field.queueMsixVector]
-      .flatMap((at) => writesTo(log, at));
-    assert(vectors.length > 0 && vectors.every((vector) => vector < msix));
-    // Nor does it touch table entries that are not there.
-    assert(log.every(({ bar, offset }) => bar !== 1 || offset < 16 * msix));
-  }
-});
-
-Deno.test("4.1.5.1.2.2-G5 the driver reads back what it mapped", async () => {
-  const { log } = await recordPci();
-  const accesses = common(log);
-  let mapped = 0;
-  accesses.forEach(({ write, offset }, i) => {
-    if (!write || (offset !== field.configMsixVector && offset !== field.queueMsixVector)) return;
-    mapped++;
-    const next = accesses[i + 1]!;
-    assertEquals([next.write, next.offset], [false, offset]);
-  });
-  assert(mapped >= 6);
-});
-
-Deno.test("4.1.5.1.2.2-G6 a mapping that fails is tried with a shared vector, then reported", () => {
-  for (const [refused, expected] of [[[1], 2], [[1, 2], null]] as const) {
-    const bench = new PciBench();
-    const device = new RecordingPci(bench.transport);
-    const driver = withMessages(device);
-    accept(driver);
-    device.onRead = ({ bar, offset, value }) =>
-      bar === MEMORY.bar && offset === field.queueMsixVector &&
-        (refused as readonly number[]).includes(value)
-        ? pci.VIRTIO_MSI_NO_VECTOR
-        : value;
-    if (expected === null) {
-      assertThrows(() => driver.enableQueue(0, config(0)), ProbeError, "4.1.5.1.2.2");
-      assertEquals(bench.transport.state.queues[0]!.enabled, false);
-    } else {
-      driver.enableQueue(0, config(0));
-      assertEquals(bench.common(field.queueMsixVector, 2), expected);
-    }
-  }
-});
-
-/** The kicks of a life, and what the queues' registers had said. */
-async function kicks(core: bigint): Promise<Access[]> {
-  const { log } = await recordPci({ core, notifyData: (queue) => 0x700 + queue });
-  const found = log.filter(({ write, bar, offset }) =>
-    write && bar === MEMORY.bar && offset >= MEMORY.notify
-  );
-  assert(found.length > 4);
-  return found;
-}
-
-Deno.test("4.1.5.2.1-G1 4.1.5.2.1-G3 a kick is the queue's index in 16 bits", async () => {
-  for (const { offset, size, value } of await kicks(CORE_FEATURES & ~KICKS)) {
-    assertEquals([size, value], [2, (offset - MEMORY.notify) / 4]);
-  }
-});
-
-Deno.test("4.1.5.2.1-G2 4.1.5.2.1-G4 with NOTIFICATION_DATA it has 32 bits, the index in the lower half", async () => {
-  const found = await kicks(CORE_FEATURES & ~VIRTIO_F_NOTIF_CONFIG_DATA);
-  for (const { offset, size, value } of found) {
-    assertEquals([size, value & 0xffff], [4, (offset - MEMORY.notify) / 4]);
-  }
-  assert(found.some(({ value }) => value > 0xffff));
-});
-
-Deno.test("4.1.5.2.1-G5 with NOTIF_CONFIG_DATA it is queue_notif_config_data in 16 bits", async () => {
-  for (const { offset, size, value } of await kicks(CORE_FEATURES & ~VIRTIO_F_NOTIFICATION_DATA)) {
-    assertEquals([size, value], [2, 0x700 + (offset - MEMORY.notify) / 4]);
-  }
-});
-
-Deno.test("4.1.5.2.1-G6 with both it has 32 bits, queue_notif_config_data in the lower half", async () => {
-  const found = await kicks(CORE_FEATURES);
-  for (const { offset, size, value } of found) {
-    assertEquals([size, value & 0xffff], [4, 0x700 + (offset - MEMORY.notify) / 4]);
-  }
-  assert(found.some(({ value }) => value > 0xffff));
-});
-
-Deno.test("4.1.5.4.2-G1 one interrupt for queues and configuration is handled as both", () => {
-  const events: (string | null)[] = [];
-  const handlers = { queue: () => events.push("queue"), config: () => events.push("config") };
-  const change = (bench: PciBench) => bench.device.config.update((view) => view.setUint8(0, 1));
-  const intx = new PciBench();
-  const first = PciDriverTransport.probe(intx.transport);
-  first.interrupts = handlers;
-  intx.start();
-  intx.send(0);
-  change(intx);
-  assert(first.handleInterrupt());
-  assertEquals(events.splice(0), ["queue", "config"]);
-
-  const msix = new PciBench({ msix: 1 });
-  const second = withMessages(msix.transport);
-  second.interrupts = handlers;
-  accept(second);
-  msix.ring(0);
-  second.enableQueue(0, config(0));
-  second.writeStatus(FOUND | 8 | 4);
-  msix.send(0);
-  change(msix);
-  assertEquals(msix.takeMessages(), [0, 0]);
-  second.handleMessage(0);
-  assertEquals(events, ["queue", "config"]);
 });
