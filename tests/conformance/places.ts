@@ -45,8 +45,8 @@ const inProcess: Open = (kind, data) => {
   });
 };
 
-/** Milliseconds to wait for an answer from the other side. */
-const PATIENCE = 20_000;
+/** Milliseconds to wait for an answer from the other side, and for a test. */
+const PATIENCE = 60_000;
 
 /** The thread of all devices that a file's tests have in a worker: it takes long to start, a device in it does not. */
 let thread: Worker | null = null;
@@ -160,9 +160,12 @@ export function everywhere(name: string, test: (place: Place) => void | Promise<
     const full = name.endsWith(")") ? `${name.slice(0, -1)}, ${where})` : `${name} (${where})`;
     Deno.test(full, async () => {
       const place = new Place(where, open);
+      const { promise: late, reject } = Promise.withResolvers<never>();
+      const timer = setTimeout(() => reject(new Error("The device does not answer")), PATIENCE);
       try {
-        await test(place);
+        await Promise.race([test(place), late]);
       } finally {
+        clearTimeout(timer);
         place.close();
       }
     });
