@@ -21,14 +21,8 @@ export { DeviceState, type DeviceStateOptions } from "./device_state.ts";
 export * from "./features.ts";
 export { type Negotiable, Negotiation } from "./negotiation.ts";
 export { QueueDevice, type QueueDeviceInit } from "./queue_device.ts";
-export {
-  BUSY,
-  type Handled,
-  HOLD,
-  type LazyQueue,
-  QueueCounters,
-  type QueueHook,
-} from "./queue_server.ts";
+export { type LazyQueue, QueueCounters, type QueueHook } from "./queue_hook.ts";
+export { BUSY, type Handled, HOLD } from "./queue_server.ts";
 export { type QueueArea, QueueSetup, type SavedQueue } from "./queue_setup.ts";
 export type { SavedDevice } from "./saved_device.ts";
 export * from "./status.ts";

@@ -3,13 +3,8 @@ import { ConfigSpace } from "./config_space.ts";
 import type { Activation, Device, SharedMemoryRegion } from "./device.ts";
 import type { FeatureRequirement, FeatureSet } from "./features.ts";
 import { enterKick, leaveKick, publishSoon } from "./publishing.ts";
-import {
-  type Handled,
-  type LazyQueue,
-  type QueueCounters,
-  type QueueHook,
-  QueueServer,
-} from "./queue_server.ts";
+import type { LazyQueue, QueueCounters, QueueHook } from "./queue_hook.ts";
+import { type Handled, QueueServer } from "./queue_server.ts";
 
 /** What a device is, before anything runs. */
 export interface QueueDeviceInit {

@@ -9,6 +9,7 @@ import { type Chain, ChainOwner, type Queue } from "@virtio/vring";
 import { defer } from "./defer.ts";
 import type { Activation } from "./device.ts";
 import { enterKick, leaveKick, publishDue, publishSoon } from "./publishing.ts";
+import { type LazyQueue, QueueCounters, type QueueHook } from "./queue_hook.ts";
 
 /** The device keeps the chain, and completes it later. */
 export const HOLD = false;
@@ -20,18 +21,6 @@ export type Handled = void | Promise<void> | typeof HOLD | typeof BUSY;
 
 /** What is done with a chain of queue `index`; called as a method of the device. */
 export type HandleChain = (chain: Chain, index: number) => Handled;
-
-/** What one queue did since the device was made. Plain numbers, always counted: a few stores a batch, two a chain. */
-export class QueueCounters {
-  /** Kicks that reached the device. */
-  kicks = 0;
-  /** Used buffer notifications sent. */
-  interrupts = 0;
-  /** Chains handed to the device. */
-  chains = 0;
-  /** Descriptors of those chains. */
-  descriptors = 0;
-}
 
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const DEVICE = ChainOwner.device;
@@ -46,32 +35,6 @@ const BYTES = 1 << 26;
 const DESCRIPTOR_BYTES = 512;
 
 function nothing(): void {}
-
-/** A queue of a device, for those who look on: `QueueDevice.queueHooks`. Costs nothing while nobody does. */
-export interface QueueHook {
-  /** The queue while it is started. */
-  readonly queue: Queue | null;
-  /** What it did. */
-  readonly counters: QueueCounters;
-  /** Whether chains stay in the queue, except for `step`. What is in flight goes on. */
-  held: boolean;
-  /** Lets the device have one more chain of a held queue. */
-  step(): void;
-}
-
-/** A queue whose chains the device takes when it has something to say: `QueueDevice.lazyQueue`. */
-export interface LazyQueue {
-  /** The next chain, or null. */
-  take(): Chain | null;
-  /** Puts the chain that was taken last back. */
-  untake(chain: Chain): void;
-  /**
-   * Uses a chain. Ignored if a reset dropped it.
-   *
-   * @param written Bytes written from the start of the device-writable part; what the chain's writer counted unless given.
-   */
-  complete(chain: Chain, written?: number): void;
-}
 
 /** Serves one queue. Owned by `QueueDevice`. */
 export class QueueServer implements QueueHook, LazyQueue {

@@ -250,7 +250,7 @@ export const DEVICE: readonly MutatedFile[] = [
         name: "server-completes-dropped",
         about: "a chain that a reset dropped is used all the same",
         edits: [[
-          " || chain.owner !== ChainOwner.device) return;\n    activation.memory.refresh();",
+          " || chain.owner !== DEVICE) return;\n    activation.memory.refresh();",
           ") return;\n    activation.memory.refresh();",
         ]],
       },
@@ -263,11 +263,8 @@ export const DEVICE: readonly MutatedFile[] = [
         name: "server-swallows-errors",
         about: "an error of the driver stops the queue in silence",
         edits: [[
-          `      this.#rounds(queue, activation);
-    } catch (error) {
-      activation.fail(error);`,
-          `      this.#rounds(queue, activation);
-    } catch {`,
+          "    } catch (error) {\n      this.#failed(error, queue, activation);",
+          "    } catch {",
         ]],
       },
       {

@@ -176,7 +176,10 @@ export const NET_BACKENDS: readonly MutatedFile[] = [
       {
         name: "turn-recursion",
         about: "an answer is handled in the middle of what it answers",
-        edits: [["if (this.#busy || this.#timer !== null) {", "if (this.#timer !== null) {"]],
+        edits: [[
+          "if (this.#busy || this.#timer !== null) return",
+          "if (this.#timer !== null) return",
+        ]],
       },
       {
         name: "turn-without-end",
