@@ -1,6 +1,6 @@
 /** A server of iperf3's protocol on a station: takes what a client sends by TCP, and tells how much came. */
 import type { Station } from "../../examples/net/host/station.ts";
-import type { TcpConnection } from "../../examples/net/host/tcp.ts";
+import type { StationConnection } from "../../examples/net/host/connection.ts";
 
 /** What server and client tell each other, a byte each. */
 const State = {
@@ -25,14 +25,14 @@ function joined(one: Uint8Array, other: Uint8Array): Uint8Array {
 
 /** One test: a control connection, and streams. */
 class Test {
-  readonly #control: TcpConnection;
+  readonly #control: StationConnection;
   readonly #streams: number[] = [];
   #expected = 1;
   /** What to do with the next message of the control connection. */
   #next: "parameters" | "end" | "results" | "done" = "parameters";
   #rest: Uint8Array = new Uint8Array(0);
 
-  constructor(control: TcpConnection) {
+  constructor(control: StationConnection) {
     this.#control = control;
     this.#tell(State.paramExchange);
   }

@@ -1,6 +1,6 @@
 /** HTTP/1.0, as much as `GET` of a file needs. */
 import type { Station } from "./station.ts";
-import type { TcpConnection } from "./tcp.ts";
+import type { StationConnection } from "./connection.ts";
 
 /** Longest request line and headers. */
 const HEAD_LIMIT = 8192;
@@ -25,7 +25,7 @@ export function serveHttp(station: Station, files: ReadonlyMap<string, Uint8Arra
 }
 
 function answer(
-  connection: TcpConnection,
+  connection: StationConnection,
   head: string,
   files: ReadonlyMap<string, Uint8Array>,
 ): void {

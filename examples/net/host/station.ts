@@ -1,17 +1,11 @@
 /**
- * The host as a station on the example's network, over raw frames: it answers ARP and ping, pings itself, and speaks enough
- * UDP and TCP for the example and its tests. IPv4 on one link only: no fragments, no routing, no options. A real stack is
- * another package's business.
+ * The host as a station on the example's network, over raw frames: it answers ARP and ping, pings itself, and speaks UDP and
+ * TCP, which is that of `@virtio/virbr`. IPv4 on one link only: no fragments, no routing, no options.
  */
-import {
-  Frame,
-  type NetBackend,
-  Offload,
-  pass,
-  VIRTIO_NET_HDR_F_NEEDS_CSUM,
-  VIRTIO_NET_HDR_GSO_TCPV4,
-} from "@virtio/net";
-import { type Outgoing, TcpConnection, WINDOW_SCALE } from "./tcp.ts";
+import { Frame, type NetBackend, Offload, pass, VIRTIO_NET_HDR_F_NEEDS_CSUM } from "@virtio/net";
+import { type Connection, TcpEngine, type Timing } from "@virtio/virbr/tcp";
+import { StationConnection } from "./connection.ts";
+import { StationOutput, wordsOf } from "./ip.ts";
 import {
   type Address,
   BROADCAST_IP,
@@ -19,11 +13,10 @@ import {
   ETHERNET_SIZE,
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
-  Flag,
   fold,
   formatIp,
   IP_SIZE,
-  type IpPacket,
+  type Packet,
   parseIp,
   PROTOCOL_ICMP,
   PROTOCOL_TCP,
@@ -32,11 +25,8 @@ import {
   putEthernet,
   putIp,
   readIp,
-  readSegment,
   sameAddress,
-  type Segment,
   sumWords,
-  TCP_SIZE,
   UDP_SIZE,
 } from "./wire.ts";
 
@@ -52,8 +42,10 @@ export interface StationOptions {
   readonly mtu?: number;
   /** Sends TCP unsegmented and without checksum, to be finished by whoever needs it; no unless given. */
   readonly offload?: boolean;
-  /** Milliseconds until something unanswered is sent again; 300 unless given. */
+  /** Milliseconds until a question for an address is asked again; 300 unless given. */
   readonly patience?: number;
+  /** Time as TCP sees it; as it is unless given. */
+  readonly timing?: Timing;
 }
 
 /** A UDP datagram. */
@@ -65,16 +57,12 @@ export interface Datagram {
   readonly data: Uint8Array;
 }
 
-interface Connection {
-  readonly tcp: TcpConnection;
-}
-
-const SYN_OPTIONS = 8;
 const ARP_SIZE = 28;
 const ATTEMPTS = 10;
-/** Connections that are kept, those that ended included, before the ended ones are forgotten. */
-const KEPT = 64;
-const BULK = 32 * 1024;
+/** Bytes of buffers of a connection, each way: no queue on the way shall overflow by our fault. */
+const BUFFER = 256 * 1024;
+/** Milliseconds that a connection is remembered after its end: the other side may not know it yet. */
+const REMEMBERED = 1000;
 
 /** A station. */
 export class Station {
@@ -92,12 +80,12 @@ export class Station {
   /** Stations by address. */
   readonly #neighbours = new Map<string, Address>();
   readonly #askers = new Map<string, (() => void)[]>();
-  readonly #connections = new Map<string, Connection>();
-  readonly #listeners = new Map<number, (connection: TcpConnection) => void>();
+  readonly #output: StationOutput;
+  readonly #tcp: TcpEngine;
+  readonly #listeners = new Map<number, (connection: StationConnection) => void>();
   readonly #udp = new Map<number, (datagram: Datagram) => void>();
   readonly #pings = new Map<number, () => void>();
   #id = 0;
-  #port = 49152;
 
   constructor(options: StationOptions) {
     this.#options = options;
@@ -105,6 +93,20 @@ export class Station {
     this.ip = parseIp(options.ip);
     this.#mtu = options.mtu ?? 1500;
     this.#patience = options.patience ?? 300;
+    this.#output = new StationOutput({
+      mac: this.#mac,
+      ip: this.ip,
+      mtu: this.#mtu,
+      offload: options.offload ?? false,
+      neighbour: (ip) => this.#neighbours.get(ip),
+      send: options.send,
+    });
+    this.#tcp = new TcpEngine(this.#output, {
+      bufferSize: BUFFER,
+      timeWait: REMEMBERED,
+      ...(options.timing === undefined ? {} : { timing: options.timing }),
+    });
+    this.#tcp.incoming = (connection) => this.#accept(connection);
   }
 
   /** Which unfinished frames it takes: none, since it looks at checksums; or all of TCP over IPv4. */
@@ -132,7 +134,9 @@ export class Station {
     if (packet.protocol === PROTOCOL_UDP) this.#takeUdp(packet);
     else if (!mine) return;
     else if (packet.protocol === PROTOCOL_ICMP) this.#takeIcmp(packet);
-    else if (packet.protocol === PROTOCOL_TCP) this.#takeTcp(packet);
+    else if (packet.protocol === PROTOCOL_TCP) {
+      this.#tcp.receive(this.#output.packet(packet, frame.gsoSize));
+    }
   }
 
   /**
@@ -162,19 +166,24 @@ export class Station {
   }
 
   /** Has connections to a port taken by `taken`. */
-  listen(port: number, taken: (connection: TcpConnection) => void): void {
+  listen(port: number, taken: (connection: StationConnection) => void): void {
     this.#listeners.set(port, taken);
   }
 
   /** Opens a connection. @throws {Error} Rejects if nobody answers, or it is refused. */
-  async connect(ip: string, port: number): Promise<TcpConnection> {
+  async connect(ip: string, port: number): Promise<StationConnection> {
     const to = parseIp(ip);
     await this.#resolve(to);
-    this.#port = this.#port === 65535 ? 49152 : this.#port + 1;
-    const tcp = this.#connection(to, port, this.#port);
-    tcp.connect();
-    await tcp.opened;
-    return tcp;
+    let made: StationConnection | null = null;
+    const [local] = this.#output.addresses;
+    this.#tcp.connect(this.#output.peer(to), local!, wordsOf(to), port, (connection) => {
+      made = new StationConnection(connection);
+      return made.handler;
+    });
+    if (made === null) throw new Error("There is no memory for one more connection");
+    const connection: StationConnection = made;
+    await connection.opened;
+    return connection;
   }
 
   /** Has datagrams to a port taken by `taken`. */
@@ -208,12 +217,11 @@ export class Station {
 
   /** Breaks all connections. */
   close(): void {
-    for (const { tcp } of this.#connections.values()) tcp.abort();
-    this.#connections.clear();
+    this.#tcp.close();
     this.#listeners.clear();
   }
 
-  #isSound({ protocol, from, to, payload }: IpPacket): boolean {
+  #isSound({ protocol, from, to, payload }: Packet): boolean {
     if (protocol === PROTOCOL_ICMP) return fold(sumWords(payload)) === 0xffff;
     // UDP over IPv4 may do without.
     if (protocol === PROTOCOL_UDP && (payload[6]! | payload[7]!) === 0) return true;
@@ -266,7 +274,7 @@ export class Station {
     this.#emit(ETHERNET_SIZE + ARP_SIZE);
   }
 
-  #takeIcmp(packet: IpPacket): void {
+  #takeIcmp(packet: Packet): void {
     const { payload } = packet;
     if (payload.length < 8) return;
     const id = payload[4]! << 8 | payload[5]!;
@@ -297,7 +305,7 @@ export class Station {
     this.#emit(at + length);
   }
 
-  #takeUdp({ from, fromMac, to, payload }: IpPacket): void {
+  #takeUdp({ from, fromMac, to, payload }: Packet): void {
     if (payload.length < UDP_SIZE) return;
     const length = payload[4]! << 8 | payload[5]!;
     if (length < UDP_SIZE || length > payload.length) return;
@@ -310,99 +318,11 @@ export class Station {
     });
   }
 
-  #takeTcp({ from, payload }: IpPacket): void {
-    const segment = readSegment(payload);
-    if (segment === null) return;
-    const key = `${formatIp(from)} ${segment.fromPort} ${segment.toPort}`;
-    let connection = this.#connections.get(key);
-    const opening = (segment.flags & (Flag.syn | Flag.ack)) === Flag.syn;
-    if (connection === undefined || connection.tcp.over && opening) {
-      const listener = this.#listeners.get(segment.toPort);
-      if (listener === undefined || !opening) {
-        if ((segment.flags & Flag.rst) === 0) this.#refuse(from, segment);
-        return;
-      }
-      const tcp = this.#connection(from, segment.fromPort, segment.toPort);
-      connection = this.#connections.get(key)!;
-      listener(tcp);
-    }
-    connection.tcp.receive(segment);
-  }
-
-  /** There is no such connection (RFC 9293, 3.10.7.1). */
-  #refuse(to: Address, segment: Segment): void {
-    const acknowledges = (segment.flags & Flag.ack) !== 0;
-    const length = segment.data.length + ((segment.flags & (Flag.syn | Flag.fin)) !== 0 ? 1 : 0);
-    this.#sendTcp(to, segment.fromPort, segment.toPort, {
-      sequence: acknowledges ? segment.acknowledged : 0,
-      acknowledged: segment.sequence + length >>> 0,
-      flags: acknowledges ? Flag.rst : Flag.rst | Flag.ack,
-      window: 0,
-      options: false,
-      mss: 0,
-      data: new Uint8Array(0),
-    });
-  }
-
-  #connection(to: Address, theirPort: number, ourPort: number): TcpConnection {
-    const key = `${formatIp(to)} ${theirPort} ${ourPort}`;
-    const tcp = new TcpConnection({
-      send: (segment) => this.#sendTcp(to, theirPort, ourPort, segment),
-      mss: this.#mtu - IP_SIZE - TCP_SIZE,
-      bulk: this.#options.offload ? BULK : 0,
-      patience: this.#patience,
-    }, crypto.getRandomValues(new Uint32Array(1))[0]!);
-    // Those that ended are kept for a while: the other side may not know it yet.
-    if (this.#connections.size >= KEPT) {
-      for (const [old, { tcp }] of this.#connections) if (tcp.over) this.#connections.delete(old);
-    }
-    this.#connections.set(key, { tcp });
-    tcp.closed.catch(() => {
-      if (this.#connections.get(key)?.tcp === tcp) this.#connections.delete(key);
-    });
-    return tcp;
-  }
-
-  #sendTcp(to: Address, theirPort: number, ourPort: number, segment: Outgoing): void {
-    const mac = this.#neighbours.get(formatIp(to));
-    if (mac === undefined) return;
-    const header = TCP_SIZE + (segment.options ? SYN_OPTIONS : 0);
-    const length = header + segment.data.length;
-    const bytes = this.#start(mac, to, PROTOCOL_TCP, length);
-    const view = new DataView(bytes.buffer, bytes.byteOffset);
-    const at = ETHERNET_SIZE + IP_SIZE;
-    view.setUint16(at, ourPort);
-    view.setUint16(at + 2, theirPort);
-    view.setUint32(at + 4, segment.sequence);
-    view.setUint32(at + 8, segment.acknowledged);
-    bytes[at + 12] = header << 2;
-    bytes[at + 13] = segment.flags;
-    view.setUint16(at + 14, segment.window);
-    view.setUint32(at + 16, 0);
-    if (segment.options) {
-      const mss = this.#mtu - IP_SIZE - TCP_SIZE;
-      bytes.set([2, 4, mss >> 8, mss & 0xff, 1, 3, 3, WINDOW_SCALE], at + TCP_SIZE);
-    }
-    bytes.set(segment.data, at + header);
-    const pseudo = pseudoSum(this.ip, to, PROTOCOL_TCP, length);
-    const frame = this.#frame;
-    frame.plain();
-    if (this.#options.offload) {
-      // 5.1.6.2: the field holds the sum over the pseudo header; whoever finishes the frame adds the rest.
-      view.setUint16(at + 16, fold(pseudo));
-      frame.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-      frame.csumStart = at;
-      frame.csumOffset = 16;
-      frame.headerLength = at + header;
-      if (segment.data.length > segment.mss) {
-        frame.gsoType = VIRTIO_NET_HDR_GSO_TCPV4;
-        frame.gsoSize = segment.mss;
-      }
-    } else {
-      view.setUint16(at + 16, ~fold(pseudo + sumWords(bytes, at, at + length)) & 0xffff);
-    }
-    frame.setLength(at + length);
-    this.#options.send(frame);
+  #accept(connection: Connection): void {
+    const listener = this.#listeners.get(connection.localPort);
+    if (listener === undefined) return connection.refuse();
+    const taken = new StationConnection(connection);
+    if (connection.accept(taken.handler)) listener(taken);
   }
 
   /** Writes headers; the payload goes behind them. */

@@ -1,9 +1,10 @@
 /** The example's own station against itself, over cables that lose, repeat and reorder frames. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Frame, pass } from "@virtio/net";
+import type { Timing } from "@virtio/virbr/tcp";
 import { randomBytes } from "../../shared/bytes.ts";
 import { fetchHttp, serveHttp } from "./http.ts";
-import { Station } from "./station.ts";
+import { Station, type StationOptions } from "./station.ts";
 
 /** What a cable does to the n-th frame: how often it arrives, and after how many others. */
 type Fate = (frame: number) => { copies: number; late: number };
@@ -17,8 +18,18 @@ interface Pair {
   readonly frames: () => number;
 }
 
+/** Time that passes so many times as fast: TCP is patient. */
+function faster(times: number): Timing {
+  return {
+    now: () => performance.now() * times,
+    after: (milliseconds, run) => setTimeout(run, milliseconds / times),
+    cancel: (handle) => clearTimeout(handle as number),
+    defer: queueMicrotask,
+  };
+}
+
 /** Two stations on one cable. */
-function pair(fate: Fate = FAITHFUL, options: { offload?: boolean; mtu?: number } = {}): Pair {
+function pair(fate: Fate = FAITHFUL, options: Partial<StationOptions> = {}): Pair {
   let count = 0;
   const waiting: { frame: Frame; to: () => Station; after: number }[] = [];
   let running = false;
@@ -46,6 +57,7 @@ function pair(fate: Fate = FAITHFUL, options: { offload?: boolean; mtu?: number 
       ip: `10.0.0.${last}`,
       send: cable(to),
       patience: 20,
+      timing: faster(10),
       ...options,
     });
   const a: Station = make(1, () => b);
@@ -156,7 +168,7 @@ Deno.test("a port at which nobody listens, and a peer that vanishes", async () =
   const { a } = pair();
   await assertRejects(() => a.connect("10.0.0.2", 81), Error, "refused");
   let gone = false;
-  const silent = pair(() => ({ copies: gone ? 0 : 1, late: 0 }));
+  const silent = pair(() => ({ copies: gone ? 0 : 1, late: 0 }), { timing: faster(1000) });
   silent.b.listen(7, () => {});
   const connection = await silent.a.connect("10.0.0.2", 7);
   connection.write(new Uint8Array(1000));

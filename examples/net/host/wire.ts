@@ -10,14 +10,10 @@ export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 export const ETHERNET_SIZE = 14;
 export const IP_SIZE = 20;
-export const TCP_SIZE = 20;
 export const UDP_SIZE = 8;
 
 export const BROADCAST_MAC: Address = new Uint8Array(6).fill(0xff);
 export const BROADCAST_IP: Address = new Uint8Array(4).fill(0xff);
-
-/** Bits of a TCP header's flags. */
-export const Flag = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
 
 /** Parses "10.0.0.1". @throws {RangeError} If it is no IPv4 address. */
 export function parseIp(text: string): Address {
@@ -90,7 +86,7 @@ export function putIp(
 }
 
 /** An IPv4 packet in a frame. */
-export interface IpPacket {
+export interface Packet {
   readonly protocol: number;
   readonly from: Address;
   readonly to: Address;
@@ -101,7 +97,7 @@ export interface IpPacket {
 }
 
 /** Reads an IPv4 packet; null if it is none, damaged, a fragment, or cut short. */
-export function readIp(bytes: Uint8Array): IpPacket | null {
+export function readIp(bytes: Uint8Array): Packet | null {
   if (bytes.length < ETHERNET_SIZE + IP_SIZE) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (view.getUint16(12) !== ETHERTYPE_IPV4 || bytes[14]! >> 4 !== 4) return null;
@@ -116,54 +112,5 @@ export function readIp(bytes: Uint8Array): IpPacket | null {
     to: bytes.slice(30, 34),
     fromMac: bytes.slice(6, 12),
     payload: bytes.subarray(ETHERNET_SIZE + size, ETHERNET_SIZE + total),
-  };
-}
-
-/** A TCP segment. */
-export interface Segment {
-  readonly fromPort: number;
-  readonly toPort: number;
-  readonly sequence: number;
-  readonly acknowledged: number;
-  readonly flags: number;
-  /** As it stands in the header, not scaled. */
-  readonly window: number;
-  /** Options of a SYN; null where they were not given. */
-  readonly mss: number | null;
-  readonly windowScale: number | null;
-  readonly data: Uint8Array;
-}
-
-/** Reads a TCP segment; null if it is cut short. Its checksum is for the caller to look at. */
-export function readSegment(payload: Uint8Array): Segment | null {
-  if (payload.length < TCP_SIZE) return null;
-  const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
-  const size = (payload[12]! >> 4) * 4;
-  if (size < TCP_SIZE || size > payload.length) return null;
-  let mss: number | null = null;
-  let windowScale: number | null = null;
-  for (let at = TCP_SIZE; at < size;) {
-    const kind = payload[at]!;
-    if (kind === 0) break;
-    if (kind === 1) {
-      at++;
-      continue;
-    }
-    const length = at + 1 < size ? payload[at + 1]! : 0;
-    if (length < 2 || at + length > size) break;
-    if (kind === 2 && length === 4) mss = view.getUint16(at + 2);
-    if (kind === 3 && length === 3) windowScale = Math.min(14, payload[at + 2]!);
-    at += length;
-  }
-  return {
-    fromPort: view.getUint16(0),
-    toPort: view.getUint16(2),
-    sequence: view.getUint32(4),
-    acknowledged: view.getUint32(8),
-    flags: payload[13]!,
-    window: view.getUint16(14),
-    mss,
-    windowScale,
-    data: payload.subarray(size),
   };
 }
