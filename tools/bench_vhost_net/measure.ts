@@ -11,6 +11,8 @@ const MAC = "02:00:00:00:00:00";
 const BURST = 32;
 /** Milliseconds until a device is measured: ours is compiled meanwhile. */
 const WARM_UP = 1500;
+/** Milliseconds without a frame after which the rest is lost. */
+const PATIENCE = 1000;
 const QUEUE_SIZE = 256;
 const VIRTIO_NET_F_MRG_RXBUF = 1n << 15n;
 const VIRTIO_F_RING_PACKED = 1n << 34n;
@@ -122,7 +124,7 @@ async function run(ours: boolean, one: Case, options: MeasureOptions): Promise<R
     const after = await front.received();
     const speed = (after - before) / (performance.now() - start) / 1000;
     if (speed === 0) throw new Error("No frame came back");
-    return { speed, lost: bursts * BURST - await drain(front) };
+    return { speed, lost: await drain(front, bursts * BURST) };
   } catch (error) {
     const who = ours ? "our device" : "DPDK's vhost";
     throw new Error(`${nameOf(one)}, ${who}: ${(error as Error).message}`, { cause: error });
@@ -131,18 +133,19 @@ async function run(ours: boolean, one: Case, options: MeasureOptions): Promise<R
   }
 }
 
-/** Sends nothing any more, and receives what is on its way. @returns How many frames that were. */
-async function drain(front: Testpmd): Promise<number> {
+/** Sends nothing any more, and receives what is on its way. @returns How many frames never came. */
+async function drain(front: Testpmd, frames: number): Promise<number> {
   await front.say("stop\n", /Accumulated forward statistics[^]*Done/);
   const before = await front.received();
   await front.say("set fwd rxonly\nstart\n", /rxonly packet forwarding/);
-  let after = before;
-  for (let last = -1; last !== after;) {
+  let left = frames;
+  for (let looks = 0; left > 0 && looks < PATIENCE / 50; looks++) {
     await pause(50);
-    last = after;
-    after = await front.received();
+    const now = frames - (await front.received() - before);
+    if (now !== left) looks = 0;
+    left = now;
   }
-  return after - before;
+  return left;
 }
 
 async function measureCase(one: Case, options: MeasureOptions): Promise<CaseResult> {
