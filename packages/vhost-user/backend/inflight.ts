@@ -62,8 +62,12 @@ export function inflightSize(entries: number, packed: boolean): number {
 
 /** The notes of a queue with these features. @throws {ProtocolError} If there can be none. */
 export function openInflight(place: InflightPlace, features: bigint): Inflight {
+  // The protocol says how a used element is noted, but not one that stands for all before it, as IN_ORDER has it: two programs
+  // could understand different things. For rings in order it has the front end find in the ring what is in flight.
   if ((features & VIRTIO_F_IN_ORDER) !== 0n) {
-    throw new ProtocolError("With VIRTIO_F_IN_ORDER requests in flight cannot be noted: not built");
+    throw new ProtocolError(
+      "With VIRTIO_F_IN_ORDER requests in flight cannot be noted: negotiate it, or give the notes, not both",
+    );
   }
   return (features & VIRTIO_F_RING_PACKED) !== 0n
     ? new PackedInflight(place)

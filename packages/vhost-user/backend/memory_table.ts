@@ -23,7 +23,9 @@ interface Mapped {
 export interface MemoryTableOptions {
   /**
    * Whether every file must be sealed against shrinking, or let itself be sealed so. A file that becomes shorter ends this
-   * process when the missing part is touched; no check can prevent that for files that are no memory files.
+   * process when the missing part is touched; no check can prevent that for files that are no memory files, as User Mode
+   * Linux's: a look at the size is out of date at once, a lease is refused while others have the file open, userfaultfd comes
+   * after the file's end, and a handler of SIGBUS would have to be machine code. A process for each guest contains it.
    */
   readonly requireSeals: boolean;
 }

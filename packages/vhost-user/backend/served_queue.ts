@@ -2,7 +2,7 @@
  * A queue as a vhost-user device has it: the ring's own queue, and around it what only this transport needs. A device sees one
  * class whatever the ring's format.
  */
-import type { GuestMemory, MemoryRegion } from "@virtio/memory";
+import type { GuestMemory } from "@virtio/memory";
 import {
   type Chain,
   openQueue,
@@ -10,9 +10,6 @@ import {
   type QueueConfig,
   type QueueLook,
   type QueueState,
-  VIRTIO_F_RING_PACKED,
-  VIRTQ_DESC_F_AVAIL,
-  VIRTQ_DESC_F_USED,
 } from "@virtio/vring";
 import type { Inflight } from "./inflight.ts";
 
@@ -28,13 +25,6 @@ export class ServedQueue implements Queue {
   taken = 0;
   readonly #queue: Queue;
   readonly #inflight: Inflight | null;
-  readonly #packed: boolean;
-  /** Where the driver tells of buffers: the available ring, or the descriptor ring. */
-  readonly #u16: Uint16Array;
-  readonly #at: number;
-  /** Split: the next available index. Packed: the next slot, and its wrap counter. */
-  #next: number;
-  #wrap: number;
 
   /**
    * Opens it.
@@ -48,7 +38,6 @@ export class ServedQueue implements Queue {
     features: bigint,
     inflight: Inflight | null,
   ) {
-    this.#packed = (features & VIRTIO_F_RING_PACKED) !== 0n;
     const recovered = inflight?.recover(memory, config) ?? null;
     const position = recovered ?? config.position;
     this.recovered = recovered !== null;
@@ -56,13 +45,6 @@ export class ServedQueue implements Queue {
     this.#queue = openQueue(memory, whole, features);
     this.#inflight = inflight;
     this.size = this.#queue.size;
-    this.#next = position?.nextAvail ?? 0;
-    this.#wrap = position?.availWrap ?? 1;
-    const area = this.#packed ? config.descriptorArea : config.driverArea;
-    const length = this.#packed ? 16 * config.size : 4;
-    const region: MemoryRegion = memory.lookupSegment(area, length)!;
-    this.#u16 = region.u16;
-    this.#at = (area - region.base) / 2 + (this.#packed ? 7 : 1);
     if (recovered === null) inflight?.begin(memory, whole);
   }
 
@@ -71,29 +53,18 @@ export class ServedQueue implements Queue {
     return this.#queue.inFlight;
   }
 
-  /** Whether there are buffers, without asking for kicks: one load. */
+  /** See `Queue.available`. */
   available(): boolean {
-    if (!this.#packed) return Atomics.load(this.#u16, this.#at) !== this.#next;
-    const flags = Atomics.load(this.#u16, (this.#at + 8 * this.#next) | 0) &
-      (VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED);
-    return flags === (this.#wrap !== 0 ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED);
+    return this.#queue.available();
   }
 
   /** See `Queue.pop`. */
   pop(): Chain | null {
     const chain = this.#queue.pop();
-    if (chain === null) return null;
-    this.taken++;
-    if (!this.#packed) {
-      this.#next = (this.#next + 1) & 0xffff;
-    } else {
-      this.#next = (this.#next + chain.slots) | 0;
-      if (this.#next >= this.size) {
-        this.#next -= this.size;
-        this.#wrap ^= 1;
-      }
+    if (chain !== null) {
+      this.taken++;
+      if (this.#inflight !== null) this.#inflight.popped(chain);
     }
-    if (this.#inflight !== null) this.#inflight.popped(chain);
     return chain;
   }
 
@@ -108,16 +79,9 @@ export class ServedQueue implements Queue {
 
   /** See `Queue.undo`. */
   undo(chain: Chain): void {
-    const { slots } = chain;
     this.taken--;
     this.#inflight?.undone(chain);
     this.#queue.undo(chain);
-    if (!this.#packed) {
-      this.#next = (this.#next - 1) & 0xffff;
-    } else if ((this.#next -= slots) < 0) {
-      this.#next += this.size;
-      this.#wrap ^= 1;
-    }
   }
 
   /** See `Queue.flush`. */

@@ -37,6 +37,11 @@ export class Rings {
   readonly #memory: FrontEndMemory;
   readonly #timeout: number;
   #inflight: InflightRegion | null = null;
+  /**
+   * Whether back ends are to write down what is in flight. For rings in order the protocol has them find that in the ring, and
+   * does not say what notes would mean where one used element stands for several.
+   */
+  #noted = true;
   /** Whether they are packed rings; as it was negotiated last. */
   #packed = false;
   /** Whether buffers are used in the order in which they were made available. */
@@ -71,7 +76,9 @@ export class Rings {
   /** The features that rings follow. */
   set features(features: FeatureSet) {
     this.#packed = hasFeature(features, VIRTIO_F_RING_PACKED);
-    this.#inOrder = this.#knownInOrder || hasFeature(features, VIRTIO_F_IN_ORDER);
+    const inOrder = hasFeature(features, VIRTIO_F_IN_ORDER);
+    this.#inOrder = this.#knownInOrder || inOrder;
+    this.#noted = !inOrder;
   }
 
   /**
@@ -132,7 +139,7 @@ export class Rings {
     told: Promise<unknown>[],
   ): Promise<void> {
     const used = this.#inUse().filter(({ live }) => !live);
-    if (connection.has(P.INFLIGHT_SHMFD) && used.length > 0) {
+    if (this.#noted && connection.has(P.INFLIGHT_SHMFD) && used.length > 0) {
       if (this.#inflight === null) {
         const largest = Math.max(...used.map((vring) => vring.config!.size));
         this.#inflight = await InflightRegion.request(connection, this.used, largest);

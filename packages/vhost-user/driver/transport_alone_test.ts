@@ -2,10 +2,10 @@ import { assert, assertEquals } from "@std/assert";
 import { BlkDevice } from "@virtio/blk";
 import { BlkDriver, VIRTIO_BLK_T_OUT } from "@virtio/blk/driver";
 import { MemoryBackend } from "@virtio/blk/memory";
-import { CORE_FEATURES, VIRTIO_F_RING_PACKED } from "@virtio/device";
+import { CORE_FEATURES, VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED } from "@virtio/device";
 import { DmaPool } from "@virtio/vring/driver";
 import { ProtocolFeature, protocolFeatureNames } from "../protocol/mod.ts";
-import { VhostUserServer } from "../mod.ts";
+import { VHOST_USER_CARRIES, VhostUserServer } from "../mod.ts";
 import { FrontEndMemory, VhostUserTransport } from "./mod.ts";
 import type { FrontEndOptions } from "./options.ts";
 import { reactor } from "../backend/reactor.ts";
@@ -25,7 +25,7 @@ interface World {
 
 async function world(
   run: (world: World) => Promise<void>,
-  options: Partial<FrontEndOptions> & { queues?: number } = {},
+  options: Partial<FrontEndOptions> & { queues?: number; offer?: bigint } = {},
 ): Promise<void> {
   const folder = await Deno.makeTempDir();
   const socket = `${folder}/s`;
@@ -36,6 +36,7 @@ async function world(
   const server = new VhostUserServer({
     socket,
     device,
+    ...(options.offer === undefined ? {} : { features: options.offer }),
     onError: (error) => errors.push(error),
   });
   const memory = FrontEndMemory.allocate(4 * MIB);
@@ -161,5 +162,28 @@ for (const slots of [true, false]) {
     }, {
       ...(slots ? {} : { protocolFeatures: ~CONFIGURE_MEM_SLOTS }),
     });
+  });
+}
+
+for (const packed of [false, true]) {
+  const format = packed ? "packed" : "split";
+  Deno.test(`A driver whose ${format} rings are used in order needs no notes of what is in flight`, async () => {
+    await world(async ({ transport, dma, errors, server }) => {
+      const core = VIRTIO_F_IN_ORDER |
+        (packed ? CORE_FEATURES : CORE_FEATURES & ~VIRTIO_F_RING_PACKED);
+      const driver = await BlkDriver.open(transport, { dma: dma(), core });
+      assert(driver.session.has(VIRTIO_F_IN_ORDER));
+      const agreed = protocolFeatureNames(transport.frontEnd.protocolFeatures);
+      assert(agreed.includes("INFLIGHT_SHMFD"), agreed.join());
+      for (let i = 0; i < 100; i++) {
+        const bytes = new Uint8Array(512).fill(i);
+        await driver.write(i, bytes);
+        const back = new Uint8Array(512);
+        await driver.read(i, back);
+        assertEquals(back, bytes);
+      }
+      assertEquals([server.status.state, errors], ["live", []]);
+      await driver.close();
+    }, { offer: VHOST_USER_CARRIES });
   });
 }
