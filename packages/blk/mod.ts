@@ -1,8 +1,8 @@
 /**
  * A virtio block device (virtio 1.4, 5.2), over memory, an image file, or any back end of your own.
  *
- * This module is browser compatible. Back ends are `@virtio/blk/memory`, `@virtio/blk/file` and `@virtio/blk/overlay`; the
- * driver is `@virtio/blk/driver`.
+ * This module is browser compatible. Back ends are `@virtio/blk/memory`, `@virtio/blk/file`, `@virtio/blk/linux`,
+ * `@virtio/blk/nbd`, `@virtio/blk/opfs` and `@virtio/blk/overlay`; the driver is `@virtio/blk/driver`.
  *
  * @module
  */
