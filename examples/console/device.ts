@@ -8,13 +8,13 @@ import {
 import type { Device } from "@virtio/device";
 import type { WorkerDevice } from "@virtio/worker";
 import type {
-  ConsoleChannel,
   ConsoleWorkerData,
   ConsoleWorkerReport,
   FromConsole,
   PortData,
   ToConsole,
 } from "../shared/workers/console_messages.ts";
+import { spawnWith } from "../shared/workers/channel.ts";
 import { inWorker } from "../shared/workers/place.ts";
 import { Wire } from "../shared/workers/wire.ts";
 import type { Counted } from "./figures.ts";
@@ -135,14 +135,9 @@ class ConsoleThere implements PlacedConsole {
       ports.set(key, new PortThere(key, one, (message) => channel.postMessage(message)))
     );
     const data: ConsoleWorkerData = { ports: all.map(portData), maxPorts };
-    const spawn = (source: URL | string): Worker => {
-      const worker = new Worker(source, { type: "module" });
-      worker.postMessage({ consoleChannel: there } satisfies ConsoleChannel, [there]);
-      return worker;
-    };
     const module = new URL("../shared/workers/console_worker.ts", import.meta.url);
     try {
-      const device = await inWorker(module, { data, spawn });
+      const device = await inWorker(module, { data, spawn: spawnWith(there) });
       for (const port of ports.values()) port.attach();
       return new ConsoleThere(device, channel, ports);
     } catch (error) {

@@ -27,8 +27,8 @@ export interface Figures {
   readonly cards: readonly CardFigures[];
 }
 
-/** Reads a device's counters. */
-export function countCard({ stats }: NetDevice): CardCounts {
+/** Reads a device's counters. @param lost Frames that its cable dropped. */
+export function countCard({ stats }: NetDevice, lost = 0): CardCounts {
   return {
     framesSent: stats.framesSent,
     bytesSent: stats.bytesSent,
@@ -36,7 +36,7 @@ export function countCard({ stats }: NetDevice): CardCounts {
     bytesReceived: stats.bytesReceived,
     unsegmented: stats.received.reduce((sum, { gsoFrames }) => sum + gsoFrames, 0) +
       stats.sent.reduce((sum, { gsoFrames, cutFrames }) => sum + gsoFrames - cutFrames, 0),
-    dropped: stats.dropped,
+    dropped: stats.dropped + lost,
   };
 }
 

@@ -1,10 +1,11 @@
 /** The example's network: a switch, a network card for each guest, and this program as a station. */
 import type { Device } from "@virtio/device";
 import { type FrameTap, type NetBackend, NetDevice } from "@virtio/net";
-import { BroadcastBackend } from "@virtio/net/broadcast";
 import { Switch } from "@virtio/net/switch";
 import { openPcapng, type PcapngFile } from "@virtio/net/pcapng";
 import { type Checks, RunError } from "../shared/run.ts";
+import { Cable } from "../shared/workers/cable.ts";
+import { spawnWith } from "../shared/workers/channel.ts";
 import type { NetWorkerData } from "../shared/workers/net_worker.ts";
 import { inWorker } from "../shared/workers/place.ts";
 import { type CardCounts, countCard, type Counted } from "./figures.ts";
@@ -53,19 +54,22 @@ function cardHere(backend: NetBackend, mac: string, mtu: number, tap: FrameTap |
 
 /** A card in a worker, and a cable from there to a port of the switch, which is in this thread. */
 async function cardInWorker(port: CardPort, mac: string, mtu: number): Promise<Card> {
-  const name = `card ${crypto.randomUUID()}`;
-  const cable = new BroadcastBackend(name);
+  const { port1, port2 } = new MessageChannel();
+  const cable = new Cable(port1);
   port.plug(cable);
-  const data: NetWorkerData = { cable: name, mac, mtu };
+  const data: NetWorkerData = { mac, mtu };
   const module = new URL("../shared/workers/net_worker.ts", import.meta.url);
   try {
-    const card = await inWorker(module, { data });
+    const card = await inWorker(module, { data, spawn: spawnWith(port2) });
     return {
       card,
-      counted: () => ({
-        counts: card.reports()[0] as CardCounts,
-        queueCounters: card.queueCounters,
-      }),
+      counted: () => {
+        const counts = card.reports()[0] as CardCounts;
+        return {
+          counts: { ...counts, dropped: counts.dropped + cable.dropped },
+          queueCounters: card.queueCounters,
+        };
+      },
       [Symbol.dispose]: () => {
         card.close();
         cable.close();

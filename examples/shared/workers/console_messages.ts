@@ -9,14 +9,6 @@ export interface PortData {
   readonly name?: string;
 }
 
-/**
- * The first message to the worker: a port of a channel. Not a BroadcastChannel: bytes must not get lost, and Deno's keeps no more
- * than 256 messages for a thread that is busy.
- */
-export interface ConsoleChannel {
-  readonly consoleChannel: MessagePort;
-}
-
 /** Which device it is. */
 export interface ConsoleWorkerData {
   readonly ports: readonly PortData[];

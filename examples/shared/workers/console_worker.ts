@@ -1,8 +1,8 @@
 /** A console device in a worker. What is behind its ports is in the thread that made it: bytes go there and back as messages. */
 import { type ConsoleBackend, ConsoleDevice, type ConsolePort } from "@virtio/console";
 import { serveDevice } from "@virtio/worker/serve";
+import { receivePort } from "./channel.ts";
 import type {
-  ConsoleChannel,
   ConsoleWorkerData,
   ConsoleWorkerReport,
   FromConsole,
@@ -55,14 +55,7 @@ class RemoteBackend implements ConsoleBackend {
 
 let device: ConsoleDevice | null = null;
 
-const channelCame = new Promise<MessagePort>((resolve) => {
-  const listener = ({ data }: MessageEvent<Partial<ConsoleChannel>>): void => {
-    if (data.consoleChannel === undefined) return;
-    self.removeEventListener("message", listener);
-    resolve(data.consoleChannel);
-  };
-  self.addEventListener("message", listener);
-});
+const channelCame = receivePort();
 
 serveDevice(async ({ ports, maxPorts }: ConsoleWorkerData) => {
   const channel = await channelCame;

@@ -24,7 +24,8 @@ interface SentFrame {
  * Joins network devices of different tabs, workers or processes of one origin to one segment of Ethernet, without a switch:
  * each device's own filter picks what is for it. Frames cross unsegmented and with partial checksums, as they were sent.
  *
- * What comes is checked as what a driver sends is: any script of the origin can write to the channel.
+ * What comes is checked as what a driver sends is: any script of the origin can write to the channel. Deno keeps no more than
+ * 256 messages for a thread that is busy; frames beyond that are lost there, and nobody counts them. Browsers lose none.
  *
  * @example Two devices on one cable
  * ```ts
