@@ -5,6 +5,21 @@
  *
  * Needs Deno on Linux with the GNU C library, on a 64-bit little endian processor.
  *
+ * ```ts
+ * import { EventFd, PollEvent, PollSet } from "@virtio/linux";
+ * import { assert, assertEquals } from "@std/assert";
+ *
+ * const kick = EventFd.create();
+ * const waited = new PollSet();
+ * waited.add(kick.descriptor);
+ * assertEquals(waited.wait(0), 0);
+ * kick.signal(); // by whoever has the descriptor, in another thread or process too
+ * assertEquals(await waited.waitLater(1000), 1);
+ * assertEquals(waited.ready(0), PollEvent.readable);
+ * assert(kick.take());
+ * kick.close();
+ * ```
+ *
  * @module
  */
 export { Errno, SystemError } from "./errno.ts";

@@ -1,7 +1,9 @@
 /**
  * A virtio network device (virtio 1.4, 5.1), with any back end at the other end of its cable.
  *
- * This module is browser compatible.
+ * This module is browser compatible. Back ends are `@virtio/net/switch`, `@virtio/net/loopback`, `@virtio/net/broadcast`,
+ * `@virtio/net/stream` and `@virtio/net/tap`; `@virtio/net/pcapng` captures what passes, `@virtio/net/wire` has
+ * parts for programs that read and make frames themselves; the driver is `@virtio/net/driver`.
  *
  * @module
  */
