@@ -19,6 +19,8 @@ import { PCI } from "./pci.ts";
 import { SPLIT_QUEUE } from "./split_queue.ts";
 import { VHOST_USER_BACKEND } from "./vhost_user_backend.ts";
 import { VIRBR } from "./virbr.ts";
+import { VIRBR_FLOWS } from "./virbr_flows.ts";
+import { VIRBR_TCP } from "./virbr_tcp.ts";
 import { VRING } from "./vring.ts";
 import { WORKER_DEVICE } from "./worker_device.ts";
 
@@ -43,6 +45,8 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   NET_DEVICE,
   NET_DRIVER,
   VIRBR,
+  VIRBR_TCP,
+  VIRBR_FLOWS,
   WORKER_DEVICE,
   VHOST_USER_BACKEND,
 ];

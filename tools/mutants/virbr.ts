@@ -1,6 +1,6 @@
 import type { MutatedFile } from "./mutant.ts";
 
-/** The network of guests: what they may say, what the gateway reads, addresses and names. TCP and flows are not among these. */
+/** The network of guests: what they may say, what the gateway reads, addresses and names. */
 export const VIRBR: readonly MutatedFile[] = [
   {
     file: "packages/virbr/wire/stations.ts",

@@ -86,3 +86,20 @@ Deno.test("a guest that never reads what was said before the outside broke keeps
   assertEquals([here.nat.flows(here.guest), here.nat.tcp.bufferBytes], [0, 0]);
   assertEquals(await here.close(), NOTHING_LEFT);
 });
+
+Deno.test("an outside that takes a few bytes at a time gets all of them, each once", async () => {
+  const world = new TestWorld();
+  const end = world.connect(OUTSIDE, 80);
+  await world.until(() => end.isOpen);
+  const stream = world.outside.streams[0]!;
+  const write = stream.write.bind(stream);
+  stream.write = (bytes) => write(bytes.subarray(0, 700));
+  const said = bytesOf(20_000);
+  end.send(said, true);
+  await world.until(() => stream.got.length >= said.length, 5000);
+  assertEquals(new Uint8Array(stream.got), said);
+  stream.say(new Uint8Array(0), true);
+  await world.until(() => end.reason !== null, 5000);
+  assertEquals(end.reason, "finished");
+  assertEquals(await world.close(), NOTHING_LEFT);
+});
