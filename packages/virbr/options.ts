@@ -78,7 +78,10 @@ export interface VirbrOptions extends LimitOptions {
   readonly mode?: VirbrMode;
   /** The way out of mode "routed", which needs it. */
   readonly uplink?: Uplink;
-  /** Whether guests get addresses by DHCP; yes unless given. */
+  /**
+   * Whether guests get addresses by DHCP; yes unless given. With IPv6 they make addresses of the prefix themselves; a client
+   * that insists on DHCPv6 gets one that is made of its MAC address.
+   */
   readonly dhcp?: boolean;
   /** Seconds of a lease, 120 to 2^31; 3600 unless given. */
   readonly leaseTime?: number;

@@ -1,5 +1,5 @@
 /** DHCP and DHCPv6 as services of the gateway's. */
-import { formatIpv4, ipv4, isIpv4, isLinkLocal } from "../ip/address.ts";
+import { formatIpv4, ipv4, isIpv4, isLinkLocal, sameAddress } from "../ip/address.ts";
 import type { Gateway } from "../ip/gateway.ts";
 import { stationOf } from "../ip/output.ts";
 import type { AddressWords } from "../ip/packet.ts";
@@ -75,21 +75,33 @@ export function serveDhcp(place: DhcpPlace): DhcpServer {
   return server;
 }
 
-/** Serves DHCPv6, if the settings want it. */
+/** Serves DHCPv6, if the settings want it. @param address The gateway's, and its address on the link. */
 export function serveDhcp6(
   place: DhcpPlace,
   address: AddressWords,
   linkLocal: AddressWords,
 ): void {
-  const { settings: { mac, dns, dhcp }, gateway, udp, search } = place;
-  if (!dhcp) return;
-  const server = new Dhcp6Server({ mac, resolver: dns ? address : null, search });
+  const { settings: { mac, dns, dhcp, prefix, leaseTime, clock }, gateway, udp, search } = place;
+  if (!dhcp || prefix === null) return;
+  const server = new Dhcp6Server({
+    mac,
+    prefix: prefix.first,
+    resolver: dns ? address : null,
+    search,
+    leaseTime,
+    taken: (wanted, { high, low }) => {
+      const owner = place.stations.find6(wanted);
+      return sameAddress(wanted, address) ||
+        owner !== null && (owner.high !== high || owner.low !== low);
+    },
+  });
   gateway.service(DHCP6_SERVER_PORT, (packet, offset, length) => {
     if (isIpv4(packet.destination) || !isLinkLocal(packet.source)) return;
-    const answer = server.answer(packet, offset, length);
+    const station = stationOf(packet.guest);
+    if (!station.asking.take(clock())) return;
+    const answer = server.answer(packet, offset, length, station);
     if (answer === null) return;
     const to = packet.source.slice();
-    const { guest } = packet;
-    udp.send(guest, linkLocal, DHCP6_SERVER_PORT, to, DHCP6_CLIENT_PORT, answer);
+    udp.send(station, linkLocal, DHCP6_SERVER_PORT, to, DHCP6_CLIENT_PORT, answer);
   });
 }

@@ -132,39 +132,6 @@ Deno.test("echo of any size, in fragments where they must be; errors about what 
   assertEquals(codes(), []);
 });
 
-Deno.test("DHCPv6 tells resolvers, and gives no addresses", () => {
-  const { guest } = world();
-  guest.ip6 = "fe80::5";
-  const all = "ff02::1:2";
-  const id = [0, 1, 0, 4, 9, 8, 7, 6];
-  const ask = (type: number, options: readonly number[]) => {
-    guest.send(
-      guest.ipv6(17, all, guest.udp(546, 547, all, Uint8Array.from([type, 1, 2, 3, ...options]))),
-    );
-    return guest.packets();
-  };
-  const [reply] = ask(11, id);
-  assertSum(reply!);
-  assertEquals(formatAddress(reply!.source), ROUTER);
-  const bytes = reply!.payload.subarray(8);
-  assertEquals([...bytes.subarray(0, 4)], [7, 1, 2, 3]);
-  const told = new Map<number, Uint8Array>();
-  for (let at = 4; at < bytes.length;) {
-    const size = bytes[at + 2]! << 8 | bytes[at + 3]!;
-    told.set(bytes[at]! << 8 | bytes[at + 1]!, bytes.slice(at + 4, at + 4 + size));
-    at += 4 + size;
-  }
-  assertEquals([...told.get(1)!], [9, 8, 7, 6]);
-  const words = new Uint32Array(4);
-  readIpv6(new DataView(told.get(23)!.buffer), 0, words);
-  assertEquals(formatAddress(words), GATEWAY);
-  assertEquals([...told.get(24)!], [...encodeName("internal")]);
-  assertEquals(ask(1, id), [], "solicit");
-  assertEquals(ask(11, [...id, 0, 3, 0, 0]), [], "it wants an address");
-  assertEquals(ask(11, [...id, 0, 2, 0, 2, 1, 1]), [], "another server");
-  assertEquals(ask(11, [0, 1, 0, 99]), [], "cut off");
-});
-
 Deno.test("the longest packet there is comes back, and none that is longer", () => {
   const { net, guest } = world({ mtu: 65_535 });
   const echo = (size: number) => {
