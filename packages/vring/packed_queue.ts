@@ -352,6 +352,11 @@ export class PackedQueue implements Queue {
   /** See `Queue.arm`. */
   arm(): boolean {
     this.#events.ask(this.#nextAvail, this.#availWrap);
+    return this.available();
+  }
+
+  /** See `Queue.available`. */
+  available(): boolean {
     if (this.#seen > 0) return true;
     return isAvailable(this.#ringRegion.u16, this.#ring, this.#nextAvail, this.#availWrap);
   }

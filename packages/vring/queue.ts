@@ -84,6 +84,9 @@ export interface Queue {
   /** Asks for kicks. @returns Whether buffers became available meanwhile, so that the caller must look again. */
   arm(): boolean;
 
+  /** Whether there are buffers, without asking for kicks: at most one atomic load. For those who look again and again. */
+  available(): boolean;
+
   /** Tells the driver that it need not kick. Advice only. */
   suspend(): void;
 

@@ -350,6 +350,11 @@ export class SplitQueue implements Queue {
       Atomics.store(u16, this.#usedFlags, 0);
       this.#memory.tracker?.mark(this.#deviceRegion.base + this.#usedFlags * 2, 2);
     }
+    return this.available();
+  }
+
+  /** See `Queue.available`. */
+  available(): boolean {
     return this.#seenAvail !== this.#nextAvail ||
       Atomics.load(this.#driverRegion.u16, this.#availIdx) !== this.#nextAvail;
   }

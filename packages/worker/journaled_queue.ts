@@ -129,6 +129,11 @@ export class JournaledQueue implements Queue {
     return this.#queue.arm();
   }
 
+  /** See `Queue.available`. */
+  available(): boolean {
+    return this.#queue.available();
+  }
+
   /** See `Queue.suspend`. */
   suspend(): void {
     this.#queue.suspend();

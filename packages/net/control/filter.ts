@@ -12,6 +12,8 @@ import { MacSet } from "./mac_set.ts";
 import { isBytes, isCount, isList, malformed, record } from "./saved.ts";
 import { VlanTable } from "./vlan.ts";
 
+// To the compiler names of this module are constants; imported names are looked up at every use.
+const SHORTEST = ETHERNET_HEADER_SIZE;
 /** Bytes of a MAC address. */
 const MAC_SIZE = 6;
 /** Bit of the first two bytes of an address: it is one of a group. */
@@ -65,6 +67,8 @@ export class ReceiveFilter {
   #macLow = 0;
   #macSet = false;
   #controlled = false;
+  /** Whether every frame is wanted, since the driver cannot say anything else. */
+  #all = true;
   #addressed = false;
   #vlanFilter = false;
   #unicast: MacSet;
@@ -92,12 +96,16 @@ export class ReceiveFilter {
     this.#controlled = hasFeature(features, VIRTIO_NET_F_CTRL_RX);
     this.#addressed = hasFeature(features, VIRTIO_NET_F_MAC);
     this.#vlanFilter = hasFeature(features, VIRTIO_NET_F_CTRL_VLAN);
+    this.#all = !this.#controlled && !this.#vlanFilter;
     this.#own(mac, false);
   }
 
   /** Whether the driver wants a frame. Looks at its Ethernet header only. */
   accepts(frame: Frame): boolean {
-    if (frame.headLength < ETHERNET_HEADER_SIZE) return false;
+    return frame.headLength >= SHORTEST && (this.#all || this.#wants(frame));
+  }
+
+  #wants(frame: Frame): boolean {
     const modes = this.#modes;
     if ((modes & PROMISC) !== 0) return true;
     const { view } = frame;

@@ -48,6 +48,8 @@ export class Steering {
   #next: RssConfig;
   #rss = false;
   #pairs = 1;
+  /** Whether frames only go to the first pair, and nothing is hashed. */
+  #single = true;
   #maxPairs = 1;
 
   /** Makes it. */
@@ -95,10 +97,13 @@ export class Steering {
 
   /** The pair that a received frame goes to, or NO_PAIR if it is to be dropped. */
   pairOf(frame: Frame): number {
+    return this.#single ? this.#only(0) : this.#choose(frame);
+  }
+
+  #choose(frame: Frame): number {
     const hash = this.#hash;
     if (hash.types === 0) {
       if (this.#rss) return this.#only(this.#config.unclassified);
-      if (this.#pairs === 1) return this.#only(0);
     }
     const { view } = frame;
     const layout = this.#layout.parse(view, frame.headLength, frame.length);
@@ -127,6 +132,7 @@ export class Steering {
     if (pairs < 1 || pairs > this.#maxPairs) return false;
     this.#rss = false;
     this.#pairs = pairs;
+    this.#setSingle();
     // Flows of pairs that are not used any more must not be found.
     this.#flows.clear();
     return true;
@@ -135,16 +141,16 @@ export class Steering {
   /** VIRTIO_NET_CTRL_MQ_RSS_CONFIG. @returns Whether it was right. */
   setRss(reader: ChainReader): boolean {
     if (!this.#next.readRss(reader, this.#maxPairs)) return false;
-    this.#swap();
     this.#rss = true;
+    this.#swap();
     return true;
   }
 
   /** VIRTIO_NET_CTRL_MQ_HASH_CONFIG: steering is automatic. @returns Whether it was right. */
   setHash(reader: ChainReader): boolean {
     if (!this.#next.readHash(reader)) return false;
-    this.#swap();
     this.#rss = false;
+    this.#swap();
     return true;
   }
 
@@ -182,6 +188,11 @@ export class Steering {
     hash.value = 0;
     hash.report = VIRTIO_NET_HASH_REPORT_NONE;
     if (hash.types !== 0) hash.setKey(this.#config.key);
+    this.#setSingle();
+  }
+
+  #setSingle(): void {
+    this.#single = this.#hash.types === 0 && !this.#rss && this.#pairs === 1;
   }
 
   #only(pair: number): number {
