@@ -37,6 +37,11 @@ export class DeviceHost {
   #failure: News["failure"] = null;
   #turns = 0;
   #turned = 0;
+  /** Whether guest memory was written since the last interrupt, where somebody wants to know. */
+  #written = false;
+  /** Tells so after the batch that wrote it: if it ends with an interrupt, that tells it. */
+  readonly #tellSoon = (): void => queueMicrotask(this.#tell);
+  readonly #tell = (): void => this.tellWritten();
 
   /** @param post Sends to the other side. @throws {RangeError} If the device has too many queues. */
   constructor(
@@ -122,12 +127,30 @@ export class DeviceHost {
   /** Guest memory that a call will name. */
   addMemory(id: number, shared: SharedMemory, dirty: SharedArrayBuffer | null): void {
     const memory = GuestMemory.from(shared, this.#options.openMemory);
-    if (dirty !== null) memory.tracker = new DirtyBitmap(dirty);
+    if (dirty !== null) {
+      const bitmap = new DirtyBitmap(dirty);
+      memory.tracker = {
+        mark: (address, length) => {
+          bitmap.mark(address, length);
+          if (this.#written) return;
+          this.#written = true;
+          queueMicrotask(this.#tellSoon);
+        },
+      };
+    }
     this.#memory = { id, memory };
     const waiting = this.#waiting;
     if (waiting === null) return;
     this.#waiting = null;
     this.#handle(waiting);
+  }
+
+  /** Tells that guest memory was written, if no interrupt did: the driver may not want any, and look by itself. */
+  tellWritten(): void {
+    if (!this.#written) return;
+    this.#written = false;
+    Atomics.add(this.#bell.words, BellWord.written, 1);
+    this.#bell.ring();
   }
 
   /** Does what calls say, and passes on the kicks that came since. */
@@ -199,7 +222,9 @@ export class DeviceHost {
       features,
       interrupt: {
         queue: (index) => {
-          if (isLive()) this.#bell.interrupt(index);
+          if (!isLive()) return;
+          this.#written = false;
+          this.#bell.interrupt(index);
         },
         // Configuration changes are the other side's to tell: it has the generation.
         config: () => {},

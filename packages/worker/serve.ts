@@ -98,6 +98,8 @@ async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise
     host.look();
     // What the device does in microtasks (a batch's used buffers are published in one) belongs to this turn.
     if (options.events !== false || !host.idle) await null;
+    // Microtasks may have to wait, if this thread goes to sleep.
+    host.tellWritten();
     // What is in flight waits for the event loop.
     if (host.idle && spin.until(seen)) {
       // Under a constant load the event loop must turn all the same.

@@ -40,8 +40,10 @@ export const BellWord = {
   notifications: 2,
   /** Counts what workers have to say beside interrupts; which of them, their own words tell. */
   news: 3,
+  /** Counts how often guest memory was written without an interrupt behind it. */
+  written: 4,
   /** Here the counters of interrupts begin, one a queue. */
-  interrupts: 4,
+  interrupts: 5,
 } as const;
 
 /**

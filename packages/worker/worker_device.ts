@@ -12,10 +12,11 @@ import { errorFrom, WorkerError } from "./call.ts";
 import { Crew } from "./crew.ts";
 import type { DeviceWorker } from "./device_worker.ts";
 import { Drains } from "./drains.ts";
-import type { FromWorker, News } from "./messages.ts";
+import type { FromWorker } from "./messages.ts";
 import type { WorkerDeviceOptions } from "./options.ts";
 import { replaceAll } from "./replace.ts";
 import { Takeovers } from "./takeover.ts";
+import { Tidings } from "./tidings.ts";
 import { Watch } from "./watch.ts";
 import { BellWord, Word } from "./words.ts";
 
@@ -35,10 +36,9 @@ export class WorkerDevice implements Device {
   readonly #drains: Drains = new Drains();
   readonly #takeovers: Takeovers;
   #config: ConfigSpace | null = null;
-  /** Interrupts that were passed on, by queue. */
-  #seen: Int32Array = new Int32Array(0);
-  /** What the bell's word was when workers were asked what they have to say. */
-  #news = 0;
+  /** How many queues it has. */
+  #queues = 0;
+  readonly #tidings: Tidings;
   /** Workers that still settle what a reset left. */
   #settling: { left: number; readonly resolve: () => void } | null = null;
 
@@ -57,7 +57,8 @@ export class WorkerDevice implements Device {
       message: (message) => this.#heard(message),
       died: (worker, error) => this.#died(worker, error),
     });
-    this.#watch = new Watch(this.#crew.bell, options.spin ?? 50, () => this.#passOn());
+    this.#tidings = new Tidings(this.#crew);
+    this.#watch = new Watch(this.#crew.bell, options.spin ?? 50, () => this.#tidings.pass());
     this.#takeovers = new Takeovers(
       this.#crew,
       this.#drains,
@@ -72,13 +73,14 @@ export class WorkerDevice implements Device {
     const descriptions = await Promise.all(workers.map((worker) => worker.ready));
     const description = descriptions[0]!;
     this.#crew.introduce(description);
-    this.#seen = new Int32Array(description.queueSizes.length);
     this.#config = new ConfigSpace(
       description.config.length,
       (offset, bytes) => this.#configWritten(offset, bytes),
       description.anytime ?? undefined,
     );
     this.#config.bytes.set(description.config);
+    this.#queues = description.queueSizes.length;
+    this.#tidings.introduce(this.#queues, this.#config);
     this.#watch.run();
   }
 
@@ -117,7 +119,7 @@ export class WorkerDevice implements Device {
   get config(): ConfigSpace {
     // So that it throws the same.
     void this.#crew.description;
-    this.#takeNews();
+    this.#tidings.ask();
     return this.#config!;
   }
 
@@ -177,10 +179,7 @@ export class WorkerDevice implements Device {
 
   #begin(): void {
     this.#keepState();
-    // Interrupts of the past are nobody's.
-    for (let queue = 0; queue < this.#seen.length; queue++) {
-      this.#seen[queue] = this.#crew.bell.interrupts(queue);
-    }
+    this.#tidings.begin();
   }
 
   #keepState(): void {
@@ -205,6 +204,7 @@ export class WorkerDevice implements Device {
       this.poll();
       if (state !== null) {
         crew.live.delete(index);
+        this.#tidings.tellWritten();
         return crew.reopen(state);
       }
     }
@@ -213,13 +213,14 @@ export class WorkerDevice implements Device {
 
   /** See `Device.notify`. */
   notify(index: number): void {
-    if (index < this.#seen.length) this.#crew.of(index).link.kick(index);
+    if (index < this.#queues) this.#crew.of(index).link.kick(index);
   }
 
   /** See `Device.stop`. */
   stop(): void | Promise<void> {
     const crew = this.#crew;
-    if (crew.activation === null) return;
+    const { activation } = crew;
+    if (activation === null) return;
     crew.activation = null;
     crew.live.clear();
     this.#drains.reject(new WorkerError("The device was stopped"));
@@ -227,10 +228,12 @@ export class WorkerDevice implements Device {
     for (const worker of crew.workers) {
       if (!worker.dead && worker.call("stop") === false) left++;
     }
+    const tell = (): void => crew.tellWritten(activation.memory);
+    tell();
     // A thread that was ended may run on for a while.
     const going = crew.workers.map(({ gone }) => gone).filter((gone) => gone instanceof Promise);
     if (left > 0) going.push(new Promise((resolve) => this.#settling = { left, resolve }));
-    if (going.length > 0) return Promise.all(going).then(() => {});
+    if (going.length > 0) return Promise.all(going).then(tell);
   }
 
   /** See `Device.save`: what the device in the worker saves. */
@@ -263,63 +266,6 @@ export class WorkerDevice implements Device {
    */
   wait(milliseconds: number): boolean {
     return this.#watch.wait(milliseconds);
-  }
-
-  #passOn(): boolean {
-    const any = this.#passInterrupts();
-    return this.#takeNews() || any;
-  }
-
-  /** Asks the workers, if they have something to say. */
-  #takeNews(): boolean {
-    const news = Atomics.load(this.#crew.bell.words, BellWord.news);
-    if (news === this.#news) return false;
-    this.#news = news;
-    let any = false;
-    for (const worker of this.#crew.workers) {
-      if (this.#passNews(worker)) any = true;
-    }
-    return any;
-  }
-
-  #passInterrupts(): boolean {
-    const crew = this.#crew;
-    const { activation } = crew;
-    if (activation === null) return false;
-    let any = false;
-    for (let queue = 0; queue < this.#seen.length; queue++) {
-      const count = crew.bell.interrupts(queue);
-      if (count === this.#seen[queue]) continue;
-      this.#seen[queue] = count;
-      // What was written is told before the driver is told to look at it.
-      if (!any) crew.tellWritten(activation.memory);
-      any = true;
-      activation.interrupt.queue(queue);
-      if (crew.activation !== activation) return true;
-    }
-    return any;
-  }
-
-  #passNews(worker: DeviceWorker): boolean {
-    const crew = this.#crew;
-    let news: News | null;
-    try {
-      news = worker.news();
-    } catch {
-      // It is dead, and that was told.
-      return false;
-    }
-    if (news === null) return false;
-    const { config, failure } = news;
-    if (config !== null && worker === crew.workers[0]) {
-      this.#config?.update((view) => new Uint8Array(view.buffer).set(config));
-    }
-    if (failure?.life === crew.life) {
-      // What it had used before is told before.
-      this.#passInterrupts();
-      crew.activation?.fail(errorFrom(failure.error));
-    }
-    return true;
   }
 
   /**
@@ -376,6 +322,7 @@ export class WorkerDevice implements Device {
     if (drain === undefined) return;
     this.#crew.live.delete(message.queue);
     this.poll();
+    this.#tidings.tellWritten();
     try {
       if (message.error !== null) throw errorFrom(message.error);
       if (message.state === null) throw new WorkerError("The queue was dropped by a reset");

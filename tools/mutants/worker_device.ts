@@ -49,24 +49,12 @@ export const WORKER_DEVICE: readonly MutatedFile[] = [
     file: "packages/worker/worker_device.ts",
     mutants: [
       {
-        name: "worker-written-not-told",
-        about: "the memory's tracker is not told what a worker wrote",
-        edits: [["      if (!any) crew.tellWritten(activation.memory);\n", ""]],
-        first: ["packages/worker/worker_device_test.ts"],
-      },
-      {
-        name: "worker-config-stale",
-        about: "what the device changes in its configuration is not seen",
-        edits: [[
-          "      this.#config?.update((view) => new Uint8Array(view.buffer).set(config));\n",
-          "",
-        ]],
-        first: ["packages/worker/sleeping_test.ts"],
-      },
-      {
         name: "worker-config-late",
         about: "a driver that looks into the ring by itself finds the configuration of before",
-        edits: [["    this.#takeNews();\n    return this.#config!;", "    return this.#config!;"]],
+        edits: [[
+          "    this.#tidings.ask();\n    return this.#config!;",
+          "    return this.#config!;",
+        ]],
         first: ["packages/worker/config_test.ts"],
       },
       {
@@ -95,6 +83,32 @@ export const WORKER_DEVICE: readonly MutatedFile[] = [
         first: ["packages/worker/worker_device_test.ts"],
       },
       {
+        name: "worker-configured-not-kept",
+        about: "what the driver configures is not kept for a worker that takes over",
+        edits: [["    this.#keepState();\n    return false;", "    return false;"]],
+        first: ["packages/worker/state_test.ts"],
+      },
+    ],
+  },
+  {
+    file: "packages/worker/tidings.ts",
+    mutants: [
+      {
+        name: "worker-written-not-told",
+        about: "the memory's tracker is not told what a worker wrote",
+        edits: [["      if (!any) crew.tellWritten(activation.memory);\n", ""]],
+        first: ["packages/worker/worker_device_test.ts"],
+      },
+      {
+        name: "worker-config-stale",
+        about: "what the device changes in its configuration is not seen",
+        edits: [[
+          "      this.#config?.update((view) => new Uint8Array(view.buffer).set(config));\n",
+          "",
+        ]],
+        first: ["packages/worker/sleeping_test.ts"],
+      },
+      {
         name: "worker-failure-not-told",
         about: "a device that asks for a reset in its worker does not ask its driver",
         edits: [[
@@ -104,10 +118,13 @@ export const WORKER_DEVICE: readonly MutatedFile[] = [
         first: ["packages/worker/sleeping_test.ts"],
       },
       {
-        name: "worker-configured-not-kept",
-        about: "what the driver configures is not kept for a worker that takes over",
-        edits: [["    this.#keepState();\n    return false;", "    return false;"]],
-        first: ["packages/worker/state_test.ts"],
+        name: "worker-written-unasked",
+        about: "what was written without an interrupt is not told to the memory's tracker",
+        edits: [[
+          "    this.#written = written;\n    this.tellWritten();",
+          "    this.#written = written;",
+        ]],
+        first: ["packages/worker/written_test.ts"],
       },
     ],
   },
@@ -210,6 +227,12 @@ export const WORKER_DEVICE: readonly MutatedFile[] = [
   {
     file: "packages/worker/device_host.ts",
     mutants: [
+      {
+        name: "worker-written-at-the-next-kick",
+        about: "what is written later, without an interrupt, is told when the driver kicks again",
+        edits: [["          queueMicrotask(this.#tellSoon);\n", ""]],
+        first: ["packages/worker/written_test.ts"],
+      },
       {
         name: "worker-queues-without-end",
         about: "a device has more queues than there are counters",
