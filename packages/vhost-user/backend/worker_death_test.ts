@@ -42,7 +42,8 @@ async function open(
 /** A front end that keeps notes of what is in flight, and its four queues. */
 async function noted(device: VhostUserWorkers, features: bigint, queues = 4): Promise<Front> {
   const front = new Front(device, { patience: 5000 });
-  await front.negotiate(features, P.MQ | P.INFLIGHT_SHMFD | P.STATUS | P.REPLY_ACK);
+  const protocol = P.MQ | P.INFLIGHT_SHMFD | P.STATUS | P.REPLY_ACK | P.CONFIG;
+  await front.negotiate(features, protocol);
   const wanted = payloads.encodeInflight({ size: 0n, offset: 0n, queues: 4, queueSize: 64 });
   const answer = await front.ask(Request.GET_INFLIGHT_FD, wanted);
   const notes = new MemoryFile(answer.take(0));
@@ -126,6 +127,35 @@ Deno.test("A queue whose worker dies while it is stopped is stopped by the next,
   front.enable(0);
   await front.used(0, 8 - value);
   assertEquals(troubles.length, 1);
+  await front.close();
+  await device.close();
+});
+
+Deno.test("What the driver wrote to the configuration is known to the worker that comes next", async () => {
+  const { device, troubles, workers } = await open({}, { workers: 2 });
+  const front = await noted(device, SPLIT, 0);
+  const bytes = new Uint8Array([7, 9]);
+  const written = payloads.encodeConfig({ offset: 1, flags: 0, bytes });
+  assert(await front.done(Request.SET_CONFIG, written));
+  const shown = async () => {
+    const wanted = { offset: 0, flags: 0, bytes: new Uint8Array(4) };
+    const answer = await front.ask(Request.GET_CONFIG, payloads.encodeConfig(wanted));
+    return [...payloads.decodeConfig(answer.payload).bytes];
+  };
+  assertEquals(await shown(), [0, 7, 9, 0]);
+  for (const worker of [0, 2]) {
+    if (worker === 2) {
+      front.setUp(0, SPLIT);
+      front.enable(0);
+    }
+    const before = troubles.length;
+    // The first one has what is shown; the one that takes its place dies too.
+    workers[worker]!.terminate();
+    await until(() => troubles.length > before || front.errors.length > 0, "a death");
+    await until(() => workers.length === 3 + before, "another worker");
+    await device.accepts(SPLIT);
+    assertEquals(await shown(), [0, 7, 9, 0]);
+  }
   await front.close();
   await device.close();
 });

@@ -81,7 +81,7 @@ export class VhostUserWorkers implements Served {
         new WorkerSeat(options, index, spin, budget, {
           heard: (message) => device.#heard(index, message),
           died: (error) => device.trouble?.(error),
-          replaced: ({ config }) => index === 0 && device.#setConfig(config),
+          replaced: (config) => index === 0 && device.#setConfig(config),
           lost: (error) => device.#lost(error),
           broken: (error) => device.#broken(error),
         }),

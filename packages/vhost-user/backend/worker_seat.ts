@@ -48,8 +48,8 @@ export interface SeatListener {
   heard(message: FromVhostWorker): void;
   /** Its worker died, and another is on its way. */
   died(error: Error): void;
-  /** The other took over. */
-  replaced(description: WorkerDescription): void;
+  /** The other took over, and has this configuration. */
+  replaced(config: Uint8Array): void;
   /** Its worker died with chains that nobody noted; another is on its way, and has no queues. */
   lost(error: Error): void;
   /** Its worker died, and there is no other. */
@@ -78,7 +78,8 @@ export class WorkerSeat {
   #log: DirtyLogPlace | null = null;
   readonly #calls: Map<number, number> = new Map();
   readonly #queues: Map<number, QueueStart> = new Map();
-  /** By offset. */
+  /** What the driver wrote to the configuration before the device was started, and after; by offset. */
+  readonly #before: Map<number, WorkerCall> = new Map();
   readonly #written: Map<number, WorkerCall> = new Map();
 
   /** Starts the worker; await `ready`. */
@@ -119,6 +120,7 @@ export class WorkerSeat {
   #forget(): void {
     this.#started = null;
     this.#queues.clear();
+    this.#before.clear();
     this.#written.clear();
   }
 
@@ -159,9 +161,9 @@ export class WorkerSeat {
       if (!told) this.#listener.died(new Error(`${this.#death!.message}. Another takes over`));
       const fresh = this.#worker = this.#make();
       try {
-        const description = await fresh.ready;
-        await this.#replay(fresh);
-        if (!this.#closed) this.#listener.replaced(description);
+        const { config } = await fresh.ready;
+        const written = await this.#replay(fresh);
+        if (!this.#closed) this.#listener.replaced(written ?? config);
         return;
       } catch (error) {
         if (!(error instanceof WorkerDeath)) {
@@ -174,20 +176,24 @@ export class WorkerSeat {
     }
   }
 
-  /** Tells a fresh worker all that the one before was told. */
-  async #replay(fresh: OneWorker): Promise<void> {
+  /** Tells a fresh worker all that the one before was told. @returns The configuration, if the driver has written to it. */
+  async #replay(fresh: OneWorker): Promise<Uint8Array | null> {
     await fresh.call({ what: "log", place: this.#log });
     for (const [index, descriptor] of this.#calls) {
       await fresh.call({ what: "setCall", index, descriptor });
     }
+    let config: Uint8Array | null = null;
+    for (const call of this.#before.values()) config = await fresh.call(call) as Uint8Array;
     const started = this.#started;
-    if (started === null) return;
-    await fresh.call({ what: "accepts", features: started.features });
-    await fresh.call({ what: "start", ...started });
-    for (const call of this.#written.values()) await fresh.call(call);
+    if (started !== null) {
+      await fresh.call({ what: "accepts", features: started.features });
+      await fresh.call({ what: "start", ...started });
+    }
+    for (const call of this.#written.values()) config = await fresh.call(call) as Uint8Array;
     for (const [index, start] of this.#queues) {
       await fresh.call({ what: "startQueue", index, start });
     }
+    return config;
   }
 
   /**
@@ -228,7 +234,8 @@ export class WorkerSeat {
   #note(call: WorkerCall): void {
     switch (call.what) {
       case "start":
-        this.#forget();
+        for (const [offset, written] of this.#written) this.#before.set(offset, written);
+        this.#written.clear();
         this.#started = { memory: call.memory, features: call.features };
         return;
       case "move":
@@ -246,6 +253,8 @@ export class WorkerSeat {
         this.#calls.set(call.index, call.descriptor);
         return;
       case "writeConfig":
+        // The last one comes last.
+        this.#written.delete(call.offset);
         this.#written.set(call.offset, call);
         return;
     }

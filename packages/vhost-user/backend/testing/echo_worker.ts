@@ -1,5 +1,5 @@
 /** A device in a worker, for tests. */
-import { HOLD, QueueDevice } from "@virtio/device";
+import { ConfigSpace, HOLD, QueueDevice } from "@virtio/device";
 import type { Chain } from "@virtio/vring";
 import { EchoDevice } from "../front_testing.ts";
 import { serveVhostUser } from "../../worker.ts";
@@ -30,7 +30,7 @@ class DyingDevice extends QueueDevice {
   #handled = 0;
 
   constructor(diesAt: number, poison: number) {
-    super({ type: 42, queueSizes: [64, 64, 64, 64] });
+    super({ type: 42, queueSizes: [64, 64, 64, 64], config: new ConfigSpace(4, () => true) });
     this.#diesAt = diesAt;
     this.#poison = poison;
   }
