@@ -4,6 +4,7 @@ import { formatAddress } from "../ip/address.ts";
 import { type Heard, TestGuest } from "../ip/guest_testing.ts";
 import type { VirbrOptions } from "../options.ts";
 import { Virbr } from "../virbr.ts";
+import type { VirbrPort } from "../wire/port.ts";
 import { DhcpOption, DhcpType } from "./message.ts";
 
 /** All stations. */
@@ -125,4 +126,44 @@ export function renew(guest: TestGuest, address: string): number | undefined {
 /** What a client gets that had an address before. */
 export function reboot(guest: TestGuest, address: string): number | undefined {
   return send(guest, [[type, [DhcpType.request]], [requestedAddress, ip(address)]])[0]?.type;
+}
+
+/** The MAC address of a number. */
+export function mac(number: number): string {
+  const hex = number.toString(16).padStart(8, "0");
+  return `02:00:${hex.match(/../g)!.join(":")}`;
+}
+
+/** One guest that calls itself by another MAC address each time. */
+export function cycling(port: VirbrPort, gateway: string): (number: number) => TestGuest {
+  let next = 0;
+  return (number) => {
+    // Its cable is out for a moment: who was behind the port is forgotten.
+    if (next++ % 8 === 0) {
+      port.up = false;
+      port.up = true;
+    }
+    return new TestGuest(port, mac(number), gateway);
+  };
+}
+
+/** A guest changes its MAC address so many times, and takes what it gets: others have their leases, and get theirs. */
+export function changeMac(times: number): void {
+  const { net, client } = world();
+  const before = client();
+  const { address } = join(before);
+  const port = net.port({ name: "hostile" });
+  const as = cycling(port, net.mac);
+  for (let i = 0; i < times; i++) {
+    const guest = as(i);
+    if (i % 3 === 0) send(guest, [[type, [DhcpType.discover]]]);
+    else if (i % 3 === 1) join(guest);
+    // Without having been offered it.
+    else reboot(guest, `192.168.122.${2 + i % 250}`);
+  }
+  assertEquals(net.stats.dhcp.exhausted, 0);
+  assert(net.leases.length <= 9, `${net.leases.length} leases`);
+  assertEquals(renew(before, address), DhcpType.ack, "nobody else has it");
+  const others = Array.from({ length: 240 }, () => join(client()).address);
+  assertEquals(new Set(others).size, 240);
 }
