@@ -1,16 +1,11 @@
 /** Fuzzes a console device, its ports and its control messages, against a driver that mostly keeps the rules. */
 import { assert, assertEquals } from "@std/assert";
 import { ConsoleDevice } from "@virtio/console";
-import { type DeviceState, VIRTIO_F_VERSION_1 } from "@virtio/device";
+import { VIRTIO_F_VERSION_1 } from "@virtio/device";
+import type { GuestMemory } from "@virtio/memory";
 import { controlMessage } from "../../packages/console/testing.ts";
-import {
-  placeQueue,
-  type RawDescriptor,
-  rawDriver,
-  type RawPackedDriver,
-  type RawSplitDriver,
-} from "../../packages/vring/testing/raw_driver.ts";
-import { Flights, HIGH, sendDescriptors } from "./chains.ts";
+import type { RawDescriptor } from "../../packages/vring/testing/raw_driver.ts";
+import { HIGH } from "./chains.ts";
 import {
   type ChainStep,
   type ConsoleCase,
@@ -20,16 +15,8 @@ import {
   type Step,
 } from "./console_cases.ts";
 import { Host, MODULUS, Stream } from "./console_host.ts";
-import {
-  checkHealth,
-  checkMemory,
-  enableQueue,
-  negotiate,
-  quietState,
-  resetDevice,
-  ringFeatures,
-} from "./device_drive.ts";
-import { GuardedMemory, type Target, turns } from "./harness.ts";
+import { DeviceDrive, ringFeatures } from "./device_drive.ts";
+import { type Target, turns } from "./harness.ts";
 
 const SIZE = 16;
 const BUFFERS = 0x8000;
@@ -46,22 +33,15 @@ interface Waiting {
 
 class ConsoleRun {
   readonly #test: ConsoleCase;
-  readonly #guard = new GuardedMemory([[0, 0xa800], [0xa800, END - 0xa800], [HIGH, 0x400]]);
-  readonly #memory = this.#guard.memory;
+  readonly #drive: DeviceDrive<Waiting>;
+  readonly #memory: GuestMemory;
   readonly #features: bigint;
   readonly #outputs = Array.from({ length: PORTS }, () => new Stream());
   readonly #inputs = Array.from({ length: PORTS }, () => new Stream());
-  readonly #flights: readonly Flights<Waiting>[];
-  readonly #errors: Error[] = [];
   #device!: ConsoleDevice;
-  #state!: DeviceState;
-  #rings: (RawSplitDriver | RawPackedDriver)[] = [];
-  /** Whether the driver has kept every rule since the last reset. */
-  #valid = true;
   /** What a back end found. */
   #found: unknown = null;
   #sent = 0;
-  #ranges: (readonly [number, number])[] = [];
   /** Ports that the device told of. */
   readonly #known: Set<number> = new Set();
   /** Those that the driver did not answer yet. */
@@ -69,7 +49,12 @@ class ConsoleRun {
 
   constructor(test: ConsoleCase) {
     this.#test = test;
-    this.#flights = Array.from({ length: QUEUES }, () => new Flights<Waiting>(test.packed));
+    this.#drive = new DeviceDrive(test, QUEUES, SIZE, [
+      [0, 0xa800],
+      [0xa800, END - 0xa800],
+      [HIGH, 0x400],
+    ]);
+    this.#memory = this.#drive.guard.memory;
     this.#features = (test.multiport ? 7n : 5n) | ringFeatures(test);
     this.#make([0, 1]);
   }
@@ -82,20 +67,20 @@ class ConsoleRun {
       onError: (error) => this.#found ??= error,
     });
     for (const id of ports) this.#add(id);
-    this.#state = quietState(this.#device, this.#memory, this.#errors);
+    this.#drive.attach(this.#device);
   }
 
   #add(id: number): void {
-    const backend = new Host(this.#outputs[id]!, () => this.#valid);
+    const backend = new Host(this.#outputs[id]!, () => this.#drive.valid);
     this.#device.addPort({ backend, id, inputBuffer: 200, ...(id === 1 ? { name: "one" } : {}) });
   }
 
   async run(): Promise<void> {
     await this.#start();
     for (const step of this.#test.steps) {
-      this.#guard.remember();
+      this.#drive.guard.remember();
       await this.#step(step);
-      if (step.do !== "chain" && step.do !== "start") this.#checkMemory();
+      if (step.do !== "chain" && step.do !== "start") this.#drive.checkMemory();
       for (let queue = 0; queue < QUEUES; queue++) this.#reap(queue);
       this.#answer();
       this.#checkHealth();
@@ -103,33 +88,21 @@ class ConsoleRun {
     // A reset heals it, whatever was done.
     await this.#start();
     this.#post(1, 9);
-    this.#guard.remember();
+    this.#drive.guard.remember();
     await turns(1);
     this.#device.port(0)?.resume();
     this.#checkHealth();
-    this.#checkMemory();
-  }
-
-  #checkMemory(): void {
-    checkMemory(this.#guard, this.#ranges, this.#rings, this.#test.packed);
+    this.#drive.checkMemory();
   }
 
   #checkHealth(): void {
     if (this.#found !== null) throw this.#found;
-    checkHealth(this.#state, this.#valid, this.#errors);
+    this.#drive.checkHealth();
   }
 
   async #start(): Promise<void> {
     await this.#reset();
-    const state = this.#state;
-    negotiate(state, (this.#features & state.offered) | VIRTIO_F_VERSION_1);
-    const format = this.#test.packed ? "packed" : "split";
-    for (let queue = 0; queue < QUEUES; queue++) {
-      const config = placeQueue(SIZE, 0x100 + 0x800 * queue, format);
-      this.#rings.push(rawDriver(this.#memory, config, this.#features));
-      enableQueue(state, queue, config);
-    }
-    state.writeStatus(15);
+    this.#drive.start((this.#features & this.#drive.state.offered) | VIRTIO_F_VERSION_1);
     if (!this.#test.polite || !this.#test.multiport) return;
     for (let i = 0; i < 6; i++) this.#post(2, 64);
     this.#say(0, 0);
@@ -146,24 +119,24 @@ class ConsoleRun {
   }
 
   async #reset(): Promise<void> {
-    await resetDevice(this.#state);
-    for (const flights of this.#flights) flights.clear();
-    this.#rings = [];
-    this.#ranges = [];
-    this.#valid = true;
-    this.#errors.length = 0;
+    await this.#drive.reset();
     this.#known.clear();
     this.#answers.length = 0;
     for (const stream of [...this.#outputs, ...this.#inputs]) stream.lose();
   }
 
   async #step(step: Step): Promise<void> {
-    const state = this.#state;
+    const { state } = this.#drive;
     switch (step.do) {
       case "chain":
         return this.#chain(step);
       case "kick":
-        return state.notify(step.queue);
+      case "suspend":
+      case "resume":
+      case "resetQueue":
+      case "status":
+      case "features":
+        return this.#drive.step(step);
       case "reap":
         return this.#reap(step.queue);
       case "wait":
@@ -172,21 +145,8 @@ class ConsoleRun {
         return await this.#start();
       case "reset":
         return await this.#reset();
-      case "suspend":
-        return state.writeStatus(state.status | 16);
-      case "resume":
-        return state.writeStatus(state.status | 4);
       case "move":
         return await this.#move();
-      case "status":
-        this.#valid = false;
-        return state.writeStatus(step.value);
-      case "features":
-        this.#valid = false;
-        return state.writeDriverFeatures(step.value % 5, step.value);
-      case "resetQueue":
-        this.#valid = false;
-        return state.resetQueue(step.queue);
       case "config":
         state.writeConfig(step.at, (1 << step.value) as 1 | 2 | 4, 0xffff_ffff);
         assertEquals(state.readConfig(4, 4), PORTS);
@@ -232,29 +192,26 @@ class ConsoleRun {
 
   /** The state moves to another device, whose ports are the same. */
   async #move(): Promise<void> {
-    await this.#state.pause();
-    const saved = structuredClone(this.#state.save());
-    const before = this.#state;
-    const ports = this.#device.ports;
-    const rooms = ports.map(({ backend }) => (backend as Host).room);
-    this.#make(ports.map(({ id }) => id));
-    ports.forEach(({ id, hostOpen }, i) => {
-      const port = this.#device.port(id)!;
-      (port.backend as Host).room = rooms[i]!;
-      if (!hostOpen) port.close();
+    await this.#drive.move(() => {
+      const { ports } = this.#device;
+      const rooms = ports.map(({ backend }) => (backend as Host).room);
+      this.#make(ports.map(({ id }) => id));
+      ports.forEach(({ id, hostOpen }, i) => {
+        const port = this.#device.port(id)!;
+        (port.backend as Host).room = rooms[i]!;
+        if (!hostOpen) port.close();
+      });
+      return true;
     });
-    this.#state.restore(saved);
-    this.#state.unpause();
-    before.writeStatus(0);
   }
 
   #chain(step: ChainStep): void {
     const { queue } = step;
-    const ring = this.#rings[queue];
-    const flights = this.#flights[queue]!;
-    if (ring === undefined) return;
+    const drive = this.#drive;
+    const flights = drive.flights[queue]!;
+    if (drive.rings[queue] === undefined) return;
     const at = BUFFERS + (this.#sent % PLACES) * PLACE;
-    if (this.#flights.some(({ all }) => all.some((other) => other.at === at))) return;
+    if (drive.flights.some(({ all }) => all.some((other) => other.at === at))) return;
     const write = queue % 2 === 0;
     // A control message of another length, now and then.
     const length = queue === 3 && step.length > 4
@@ -275,20 +232,12 @@ class ConsoleRun {
     if ((indirect ? 1 : descriptors.length) > room && step.wrong === null) return;
     this.#sent++;
     this.#fill(step, at, length);
-    const sent = sendDescriptors(ring, descriptors, {
-      indirect,
-      indirectAllowed: this.#test.indirect,
-      table: at + 0x200,
-      wrong: step.wrong,
-    });
-    if (!sent.valid) this.#valid = false;
     // Too short for any message; or of a port that this driver does not know.
-    if (queue === 2 && length < 8) this.#valid = false;
-    if (queue > 1 && !this.#test.multiport) this.#valid = false;
-    this.#ranges.push(...sent.ranges);
-    if (step.wrong?.kind === "poke") this.#ranges.push([0, END], [HIGH, 0x400]);
-    flights.start(sent.id, sent.slots, { at, room: write ? length : 0 });
-    if (step.kick) this.#state.notify(queue);
+    if (queue === 2 && length < 8) drive.valid = false;
+    if (queue > 1 && !this.#test.multiport) drive.valid = false;
+    const { kick, wrong } = step;
+    const shape = { indirect, table: at + 0x200, kick, wrong };
+    drive.send(queue, descriptors, shape, { at, room: write ? length : 0 });
   }
 
   #fill({ queue, id, event, value }: ChainStep, at: number, length: number): void {
@@ -308,16 +257,7 @@ class ConsoleRun {
   }
 
   #reap(queue: number): void {
-    const ring = this.#rings[queue];
-    if (ring === undefined) return;
-    for (const { id, length } of ring.takeUsed()) {
-      const done = this.#flights[queue]!.end(id);
-      if (done === null) {
-        assert(!this.#valid, `buffer ${id} was used, which is not in flight`);
-        continue;
-      }
-      if (!this.#valid) continue;
-      assert(length <= done.room, `${length} bytes of ${done.room}`);
+    for (const [done, length] of this.#drive.used(queue)) {
       const bytes = new Uint8Array(length);
       if (length > 0) this.#memory.read(done.at, bytes);
       if (queue === 2) {
@@ -333,7 +273,7 @@ class ConsoleRun {
   /** Ports that came are ready, and opened; buffers go where some were used. */
   #answer(): void {
     const answers = this.#answers.splice(0);
-    if (!this.#test.polite || !this.#valid) return;
+    if (!this.#test.polite || !this.#drive.valid) return;
     for (const id of answers) {
       this.#say(id, 3);
       this.#say(id, 6);

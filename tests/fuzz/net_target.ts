@@ -1,26 +1,12 @@
 /** Fuzzes a network device, from its status register to its cable, against a driver that mostly keeps the rules. */
 import { assert, assertEquals } from "@std/assert";
-import { type DeviceState, VIRTIO_F_VERSION_1 } from "@virtio/device";
+import { VIRTIO_F_VERSION_1 } from "@virtio/device";
+import type { GuestMemory } from "@virtio/memory";
 import * as net from "@virtio/net";
-import {
-  placeQueue,
-  type RawDescriptor,
-  rawDriver,
-  type RawPackedDriver,
-  type RawSplitDriver,
-} from "../../packages/vring/testing/raw_driver.ts";
-import { Flights, HIGH, sendDescriptors } from "./chains.ts";
-import {
-  checkHealth,
-  checkMemory,
-  enableQueue,
-  negotiate,
-  quietState,
-  resetDevice,
-  ringFeatures,
-} from "./device_drive.ts";
-import { GuardedMemory, type Target, turns } from "./harness.ts";
-import { KNOWN, knownFrame, Network, unknown } from "./net_network.ts";
+import type { RawDescriptor } from "../../packages/vring/testing/raw_driver.ts";
+import { HIGH } from "./chains.ts";
+import { DeviceDrive, ringFeatures } from "./device_drive.ts";
+import { type Target, turns } from "./harness.ts";
 import {
   type ControlCase,
   type GiveCase,
@@ -30,10 +16,11 @@ import {
   type PostCase,
   type SendCase,
 } from "./net_cases.ts";
+import { KNOWN, knownFrame, Network, unknown } from "./net_network.ts";
+import { headerSize, ReceivedFrames, type UsedBuffer, type Waiting } from "./net_received.ts";
 
 const PAIRS = 2;
 const SIZE = 16;
-const RINGS = 0x800;
 const BUFFERS = 0x3000;
 /** Each buffer has a place of its own, and each queue as many as it can have in flight. */
 const PLACE = 0x600;
@@ -51,45 +38,34 @@ const CONTROL = net.VIRTIO_NET_F_CTRL_VQ | net.VIRTIO_NET_F_CTRL_RX |
   net.VIRTIO_NET_F_GUEST_ANNOUNCE | net.VIRTIO_NET_F_NOTF_COAL | net.VIRTIO_NET_F_VQ_NOTF_COAL |
   net.VIRTIO_NET_F_DEVICE_STATS | net.VIRTIO_NET_F_STATUS | net.VIRTIO_NET_F_MAC;
 
-/** A buffer that the driver waits for. */
-interface Waiting {
-  readonly place: number;
-  readonly room: number;
-  readonly writable: readonly RawDescriptor[];
-}
-
 class NetRun {
   readonly #test: NetCase;
-  readonly #guard = new GuardedMemory([[0, 0x5800], [0x5800, END - 0x5800], [HIGH, 0x400]]);
-  readonly #memory = this.#guard.memory;
+  readonly #drive: DeviceDrive<Waiting>;
+  readonly #memory: GuestMemory;
   readonly #features: bigint;
   readonly #headerSize: number;
   readonly #queues: number;
   #network = new Network();
   #device!: net.NetDevice;
-  #state!: DeviceState;
-  #rings: (RawSplitDriver | RawPackedDriver)[] = [];
-  readonly #flights: readonly Flights<Waiting>[];
-  /** Whether the driver has kept every rule since the last reset. */
-  #valid = true;
-  #live = false;
-  readonly #errors: Error[] = [];
-  #ranges: (readonly [number, number])[] = [];
   #places: number[] = [];
   /** Numbers frames in both directions. */
   #number = 1;
   /** Frames that are known, by number. */
   readonly #known: Map<number, Uint8Array> = new Map();
-  /** The last number that each receive queue gave. */
-  #last: number[] = [];
-  #sentLast: number[] = [];
+  readonly #received: ReceivedFrames;
   readonly #timers: Set<() => void> = new Set();
 
   constructor(test: NetCase) {
     this.#test = test;
     this.#queues = test.mq ? QUEUES : 3;
-    this.#headerSize = test.hashed ? 20 : 12;
-    this.#flights = Array.from({ length: QUEUES }, () => new Flights<Waiting>(test.packed));
+    this.#headerSize = headerSize(test);
+    this.#drive = new DeviceDrive(test, QUEUES, SIZE, [
+      [0, 0x5800],
+      [0x5800, END - 0x5800],
+      [HIGH, 0x400],
+    ]);
+    this.#memory = this.#drive.guard.memory;
+    this.#received = new ReceivedFrames(test, this.#memory, this.#known);
     this.#features = CONTROL | (test.mq ? net.VIRTIO_NET_F_MQ | net.VIRTIO_NET_F_RSS : 0n) |
       (test.mergeable ? net.VIRTIO_NET_F_MRG_RXBUF : 0n) |
       (test.hashed ? net.VIRTIO_NET_F_HASH_REPORT : 0n) | (test.offloads ? OFFLOADS : 0n) |
@@ -117,67 +93,38 @@ class NetRun {
         clear: (run) => void this.#timers.delete(run as () => void),
       },
     });
-    this.#state = quietState(this.#device, this.#memory, this.#errors);
+    this.#drive.attach(this.#device);
   }
 
   async run(): Promise<void> {
     await this.#start();
     for (const step of this.#test.steps) {
-      this.#guard.remember();
+      this.#drive.guard.remember();
       await this.#step(step);
-      if (!["send", "post", "control", "start", "move"].includes(step.do)) this.#checkMemory();
-      this.#checkHealth();
+      if (!["send", "post", "control", "start", "move"].includes(step.do)) {
+        this.#drive.checkMemory();
+      }
+      assert(this.#device.waiting <= PAIRS * 8);
+      this.#drive.checkHealth();
     }
     await this.#finish();
   }
 
-  #checkMemory(): void {
-    checkMemory(this.#guard, this.#ranges, this.#rings, this.#test.packed);
-  }
-
-  #checkHealth(): void {
-    assert(this.#device.waiting <= PAIRS * 8);
-    checkHealth(this.#state, this.#valid, this.#errors);
-  }
-
   async #start(): Promise<void> {
     await this.#reset();
-    const state = this.#state;
-    negotiate(state, this.#features);
-    const format = this.#test.packed ? "packed" : "split";
-    for (let queue = 0; queue < this.#queues; queue++) {
-      const config = placeQueue(SIZE, 0x100 + RINGS * queue, format);
-      this.#rings.push(rawDriver(this.#memory, config, this.#features));
-      this.#enable(queue);
-    }
-    state.writeStatus(15);
-    this.#live = true;
-  }
-
-  #enable(queue: number): void {
-    enableQueue(this.#state, queue, this.#rings[queue]!.config);
+    this.#drive.start(this.#features, this.#queues);
   }
 
   async #reset(): Promise<void> {
-    await resetDevice(this.#state);
+    await this.#drive.reset();
     assertEquals(this.#timers.size, 0, "no timer is left");
-    for (const flights of this.#flights) flights.clear();
-    this.#rings = [];
-    this.#ranges = [];
     this.#places = new Array<number>(QUEUES).fill(0);
-    this.#last = new Array<number>(PAIRS).fill(0);
-    this.#sentLast = new Array<number>(PAIRS).fill(0);
+    this.#received.reset();
     this.#known.clear();
-    this.#valid = true;
-    this.#live = false;
-    this.#errors.length = 0;
-  }
-
-  #break(): void {
-    this.#valid = false;
   }
 
   async #step(step: NetStep): Promise<void> {
+    const { state } = this.#drive;
     switch (step.do) {
       case "send":
         return this.#send(step);
@@ -188,7 +135,12 @@ class NetRun {
       case "give":
         return this.#give(step);
       case "kick":
-        return this.#state.notify(step.queue);
+      case "suspend":
+      case "resume":
+      case "resetQueue":
+      case "status":
+      case "features":
+        return this.#drive.step(step);
       case "reap":
         return this.#reap(step.queue);
       case "wait":
@@ -201,12 +153,12 @@ class NetRun {
         return await this.#start();
       case "reset":
         return await this.#reset();
-      case "suspend":
-        return this.#state.writeStatus(this.#state.status | 16);
-      case "resume":
-        return this.#state.writeStatus(this.#state.status | 4);
       case "move":
-        return await this.#move();
+        await this.#drive.move(() => {
+          this.#make();
+          return true;
+        });
+        return await turns(1);
       case "announce":
         return void this.#device.announce();
       case "echo":
@@ -217,49 +169,27 @@ class NetRun {
       case "offloads":
         this.#network.offloads = step.bits;
         return;
-      case "resetQueue":
-        this.#break();
-        return this.#state.resetQueue(step.queue);
       case "enable":
-        this.#break();
-        if (step.queue < this.#rings.length) {
-          this.#enable(step.queue);
+        this.#drive.valid = false;
+        if (step.queue < this.#drive.rings.length) {
+          this.#drive.enable(step.queue);
         } else {
           // Its areas are wherever the registers say.
-          this.#ranges.push([0, END]);
-          this.#state.enableQueue(step.queue);
+          this.#drive.ranges.push([0, END]);
+          state.enableQueue(step.queue);
         }
         return;
-      case "status":
-        this.#break();
-        this.#state.writeStatus(step.value);
-        return;
-      case "features":
-        this.#break();
-        return this.#state.writeDriverFeatures(step.value % 5, step.value);
       case "config":
-        this.#state.writeConfig(step.value % 40, 4, step.value);
-        assert(this.#state.readConfig(step.value % 40, 4) <= 0xffff_ffff);
+        state.writeConfig(step.value % 40, 4, step.value);
+        assert(state.readConfig(step.value % 40, 4) <= 0xffff_ffff);
         return;
     }
-  }
-
-  /** State moves to another device. */
-  async #move(): Promise<void> {
-    const before = this.#state;
-    await before.pause();
-    const saved = structuredClone(before.save());
-    this.#make();
-    this.#state.restore(saved);
-    this.#state.unpause();
-    before.writeStatus(0);
-    await turns(1);
   }
 
   /** A place in memory for a buffer of a queue; -1 if the driver has none. */
   #place(queue: number): number {
     const place = BUFFERS + (queue * PLACES + this.#places[queue]! % PLACES) * PLACE;
-    if (this.#flights[queue]!.all.some((waiting) => waiting.place === place)) return -1;
+    if (this.#drive.flights[queue]!.all.some((waiting) => waiting.place === place)) return -1;
     this.#places[queue]!++;
     return place;
   }
@@ -270,35 +200,25 @@ class NetRun {
     descriptors: RawDescriptor[],
     options: { indirect: boolean; kick: boolean; wrong: SendCase["wrong"] },
   ): void {
-    const flights = this.#flights[queue]!;
     const writable = descriptors.filter(({ write }) => write);
-    const sent = sendDescriptors(this.#rings[queue]!, descriptors, {
-      indirect: options.indirect && this.#test.indirect,
-      indirectAllowed: this.#test.indirect,
-      table: place + PLACE - 0x100,
-      wrong: options.wrong,
-    });
-    if (!sent.valid) this.#break();
-    this.#ranges.push(...sent.ranges);
-    if (options.wrong?.kind === "poke") this.#ranges.push([0, END], [HIGH, 0x400]);
-    if (options.wrong?.kind.startsWith("table")) this.#ranges.push([0, END], [HIGH, 0x400]);
     const room = writable.reduce((sum, { length }) => sum + length, 0);
-    flights.start(sent.id, sent.slots, { place, room, writable });
-    if (options.kick) this.#state.notify(queue);
+    const { indirect, kick, wrong } = options;
+    const shape = { indirect, table: place + PLACE - 0x100, kick, wrong };
+    const anywhere = wrong?.kind.startsWith("table") ?? false;
+    this.#drive.send(queue, descriptors, shape, { place, room, writable }, anywhere);
   }
 
   /** Whether a queue has room for so many descriptors. */
   #hasRoom(queue: number, count: number, indirect: boolean): boolean {
     const slots = indirect && this.#test.indirect ? 1 : count;
-    return queue < this.#rings.length && slots <= SIZE - this.#flights[queue]!.slots;
+    const { rings, flights } = this.#drive;
+    return queue < rings.length && slots <= SIZE - flights[queue]!.slots;
   }
 
   #send(test: SendCase): void {
     const pair = this.#test.mq ? test.pair : 0;
     const queue = 2 * pair + 1;
-    if (!this.#hasRoom(queue, test.cut.length + 1, test.indirect) || this.#rings.length === 0) {
-      return;
-    }
+    if (!this.#hasRoom(queue, test.cut.length + 1, test.indirect)) return;
     const place = this.#place(queue);
     if (place < 0) return;
     const number = this.#number++;
@@ -340,7 +260,7 @@ class NetRun {
       at += length;
     }
     // Too small for a header: not allowed, though nobody notices before a frame comes.
-    if (at - place < this.#headerSize) this.#break();
+    if (at - place < this.#headerSize) this.#drive.valid = false;
     this.#memory.fill(place, at - place, 0xee);
     this.#add(2 * pair, place, descriptors, test);
   }
@@ -350,7 +270,7 @@ class NetRun {
     if (!this.#hasRoom(queue, 3, test.indirect)) return;
     const place = this.#place(queue);
     if (place < 0) return;
-    if (test.room === 0) this.#break();
+    if (test.room === 0) this.#drive.valid = false;
     this.#memory.write(place, new Uint8Array(test.bytes));
     const half = test.bytes.length >> 1;
     const descriptors: RawDescriptor[] = [
@@ -385,7 +305,7 @@ class NetRun {
 
   /** A frame reached the network. */
   #sent(frame: net.Frame): void {
-    if (!this.#valid) return;
+    if (!this.#drive.valid) return;
     const bytes = frame.bytes;
     if (bytes.length < 18 || frame.view.getUint16(12) !== KNOWN) return;
     const number = frame.view.getUint32(14);
@@ -393,87 +313,31 @@ class NetRun {
   }
 
   #reap(queue: number): void {
-    const ring = this.#rings[queue];
-    if (ring === undefined) return;
-    const used: (Waiting & { used: number })[] = [];
-    for (const { id, length } of ring.takeUsed()) {
-      const done = this.#flights[queue]!.end(id);
-      if (done === null) {
-        assert(!this.#valid, `buffer ${id} was used, which is not in flight`);
-        continue;
-      }
-      if (!this.#valid) continue;
-      assert(length <= done.room, `${length} bytes of ${done.room}`);
-      used.push({ ...done, used: length });
-    }
-    if (!this.#valid) return;
+    const used = Array.from(
+      this.#drive.used(queue),
+      ([waiting, length]) => ({ ...waiting, used: length }),
+    );
+    if (!this.#drive.valid) return;
     if (queue === this.#queues - 1) this.#checkAcks(used);
     else if ((queue & 1) === 1) assert(used.every(({ used }) => used === 0));
-    else this.#checkFrames(queue >> 1, used);
+    else this.#received.check(queue >> 1, used);
   }
 
-  #checkAcks(used: readonly (Waiting & { used: number })[]): void {
+  #checkAcks(used: readonly UsedBuffer[]): void {
     for (const { place, used: length } of used) {
       assert(length >= 1);
       assert(this.#memory.readU8(place + 0x100) <= 1);
     }
   }
 
-  /** What a driver finds in its receive buffers. */
-  #checkFrames(pair: number, used: (Waiting & { used: number })[]): void {
-    const headerSize = this.#headerSize;
-    while (used.length > 0) {
-      const first = used.shift()!;
-      let bytes = this.#contents(first);
-      assert(first.used >= headerSize, "the header is there");
-      const view = new DataView(bytes.buffer);
-      const [flags, gsoType, count] = [bytes[0]!, bytes[1]!, view.getUint16(10, true)];
-      assert(this.#test.mergeable ? count >= 1 : count === 1, `num_buffers is ${count}`);
-      if (!this.#test.offloads) assertEquals([flags, gsoType], [0, 0]);
-      let full = first.used === first.room;
-      for (let i = 1; i < count; i++) {
-        assert(full, "all buffers but the last are full");
-        const next = used.shift();
-        assert(next !== undefined, "all buffers of a frame are used together");
-        const more = this.#contents(next!);
-        const both = new Uint8Array(bytes.length + more.length);
-        both.set(bytes);
-        both.set(more, bytes.length);
-        bytes = both;
-        full = next!.used === next!.room;
-      }
-      const frame = bytes.subarray(headerSize);
-      assert(frame.length >= 14, "a frame has a header");
-      if (frame.length < 18 || (frame[12]! << 8 | frame[13]!) !== KNOWN) continue;
-      const number = new DataView(frame.buffer, frame.byteOffset).getUint32(14);
-      assertEquals(frame, this.#known.get(number), "a frame arrives as it was given");
-      // Echoes are numbered where they were sent.
-      if (!this.#test.steps.some((step) => step.do === "echo") && !this.#test.mq) {
-        assert(number > this.#last[pair]!, "frames arrive in their order");
-      }
-      this.#last[pair] = number;
-    }
-  }
-
-  /** The bytes that the device wrote into a buffer. */
-  #contents({ writable, used }: Waiting & { used: number }): Uint8Array {
-    const bytes = new Uint8Array(used);
-    let done = 0;
-    for (const { address, length } of writable) {
-      for (let i = 0; i < length && done < used; i++) {
-        bytes[done++] = this.#memory.readU8(Number(address) + i);
-      }
-    }
-    return bytes;
-  }
-
   /** Whatever happened: a reset heals, and frames pass. */
   async #finish(): Promise<void> {
     await turns(2);
-    this.#guard.remember();
+    const { guard, flights, state } = this.#drive;
+    guard.remember();
     await this.#reset();
     await turns(2);
-    this.#guard.checkUnchanged([]);
+    guard.checkUnchanged([]);
     this.#network.echoes = false;
     this.#network.offloads = net.Offload.all;
     this.#device.setLink(true);
@@ -487,11 +351,11 @@ class NetRun {
     await turns(2);
     this.#reap(0);
     this.#reap(1);
-    assertEquals([sent, this.#last[0]], [1, this.#number - 1], "after a reset it works");
-    assertEquals([this.#flights[0]!.all, this.#flights[1]!.all], [[], []]);
-    assert(this.#live && this.#valid);
-    this.#guard.checkGuards();
-    this.#state.writeStatus(0);
+    assertEquals([sent, this.#received.last(0)], [1, this.#number - 1], "after a reset it works");
+    assertEquals([flights[0]!.all, flights[1]!.all], [[], []]);
+    assert(this.#drive.valid);
+    guard.checkGuards();
+    state.writeStatus(0);
   }
 }
 
