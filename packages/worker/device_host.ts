@@ -114,9 +114,8 @@ export class DeviceHost {
     return true;
   }
 
-  /** Whether the event loop should turn now, so that messages, timers and sockets get their time. */
-  wantsTurn(): boolean {
-    if (!this.idle) return true;
+  /** Whether the event loop should turn now, though nothing is in flight: messages, timers and sockets get their time. */
+  turnDue(): boolean {
     if (++this.#turns % LOOKS !== 0) return false;
     const now = performance.now();
     if (now - this.#turned < TURN) return false;

@@ -92,19 +92,24 @@ function leave(host: DeviceHost, link: Link): void {
 async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise<void> {
   const { words } = link;
   const spin = new Spin(words, Word.wake, options.spin ?? 50);
+  let seen = Atomics.load(words, Word.wake);
   for (;;) {
     if (!link.enter()) return leave(host, link);
-    const seen = Atomics.load(words, Word.wake);
+    // What `seen` told of, or what came since: then the word is another by now.
     host.look();
     // What the device does in microtasks (a batch's used buffers are published in one) belongs to this turn.
     if (options.events !== false || !host.idle) await null;
     // Microtasks may have to wait, if this thread goes to sleep.
     host.tellWritten();
     // What is in flight waits for the event loop.
-    if (host.idle && spin.until(seen)) {
-      // Under a constant load the event loop must turn all the same.
-      if (host.wantsTurn()) await turn();
-      continue;
+    if (host.idle) {
+      const before = seen;
+      seen = spin.until(before);
+      if (seen !== before) {
+        // Under a constant load the event loop must turn all the same.
+        if (host.turnDue()) await turn();
+        continue;
+      }
     }
     // A busy queue puts off the rest of its chains to a later turn: there would be none while this thread sleeps.
     while (options.events === false && deferring()) await new Promise<void>(defer);
@@ -121,7 +126,8 @@ async function run(host: DeviceHost, link: Link, options: ServeOptions): Promise
       }
     }
     Atomics.store(words, Word.workerAsleep, 0);
-    if (idle || options.events === false && host.wantsTurn()) await turn();
+    seen = Atomics.load(words, Word.wake);
+    if (idle || options.events === false && (!host.idle || host.turnDue())) await turn();
   }
 }
 

@@ -24,25 +24,27 @@ export class Spin {
     this.#longest = this.#now = microseconds / 1000;
   }
 
-  /** Looks. @returns Whether the word became another. */
-  until(value: number): boolean {
+  /** Looks. @returns The word as it was seen last: another than the value as soon as it becomes one. */
+  until(value: number): number {
     const words = this.#words;
     const word = this.#word;
-    if (this.#longest === 0) return Atomics.load(words, word) !== value;
+    if (this.#longest === 0) return Atomics.load(words, word);
     for (let i = 0; i < FIRST; i++) {
-      if (Atomics.load(words, word) !== value) return true;
+      const seen = Atomics.load(words, word);
+      if (seen !== value) return seen;
     }
     const end = performance.now() + this.#now;
     do {
       for (let i = 0; i < LOADS; i++) {
-        if (Atomics.load(words, word) !== value) {
+        const seen = Atomics.load(words, word);
+        if (seen !== value) {
           this.#now = Math.min(this.#longest, this.#now * 2);
-          return true;
+          return seen;
         }
       }
     } while (performance.now() < end);
     if (++this.#vain % PROBE === 0) this.#now = this.#longest;
     else this.#now = Math.max(this.#longest / 64, this.#now / 2);
-    return false;
+    return value;
   }
 }

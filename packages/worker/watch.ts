@@ -27,7 +27,10 @@ export class Watch {
 
   /** Looks, if the bell rang. */
   poll(): boolean {
-    const event = Atomics.load(this.#words, BellWord.event);
+    return this.#see(Atomics.load(this.#words, BellWord.event));
+  }
+
+  #see(event: number): boolean {
     if (event === this.#seen) return false;
     this.#seen = event;
     return this.#look();
@@ -36,11 +39,12 @@ export class Watch {
   /** Sleeps until the bell rings, for so many milliseconds at most, and looks. */
   wait(milliseconds: number): boolean {
     const words = this.#words;
-    const seen = Atomics.load(words, BellWord.event);
-    if (this.poll()) return true;
-    if (this.#spin.until(seen)) return this.poll();
+    const event = Atomics.load(words, BellWord.event);
+    if (this.#see(event)) return true;
+    const next = this.#spin.until(event);
+    if (next !== event) return this.#see(next);
     Atomics.store(words, BellWord.asleep, 1);
-    Atomics.wait(words, BellWord.event, seen, milliseconds);
+    Atomics.wait(words, BellWord.event, event, milliseconds);
     return this.poll();
   }
 
