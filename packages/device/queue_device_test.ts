@@ -1,16 +1,15 @@
-/** The loop that serves queues: at once, later, held, busy; reset and stopped at any moment; a driver that never stops. */
+/** The loop that serves queues: at once, later, held, busy; a driver that never stops. */
 import { assert, assertEquals } from "@std/assert";
-import { type Chain, ChainOwner, VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER } from "@virtio/vring";
+import { type Chain, VIRTIO_F_EVENT_IDX, VIRTIO_F_IN_ORDER } from "@virtio/vring";
+import type { DriverQueue } from "@virtio/vring/driver";
+import { FORMATS } from "../vring/testing/raw_driver.ts";
 import {
   BUSY,
   CORE_FEATURES,
   type Handled,
-  HOLD,
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_RING_RESET,
 } from "./mod.ts";
-import type { DriverQueue } from "@virtio/vring/driver";
-import { FORMATS } from "../vring/testing/raw_driver.ts";
 import { echo, later, LIVE, Rig, TestDevice, turns } from "./testing.ts";
 
 for (const [name, format] of FORMATS) {
@@ -139,110 +138,6 @@ for (const [name, format] of FORMATS) {
     assertEquals([rig.take(queue), asked], [[1], 2]);
   });
 
-  Deno.test(`queue device, ${name}: a reset drops what is held, waited for or busy; completing it later does nothing`, async () => {
-    const rig = new Rig();
-    let queue = rig.start(format);
-    const work = later();
-    let count = 0;
-    rig.device.handler = (chain) => {
-      switch (count++) {
-        case 0:
-          rig.device.held.push({ chain, queue: 0 });
-          return HOLD;
-        case 1:
-          return work.promise;
-        default:
-          return BUSY;
-      }
-    };
-    for (let i = 0; i < 4; i++) rig.send(queue, i);
-    rig.state.notify(0);
-    rig.status = 0;
-    assertEquals(rig.status, 0);
-    const image = rig.memory.regions[0]!.bytes.slice();
-    const chain: Chain = rig.device.held[0]!.chain;
-    assertEquals([chain.owner, rig.device.owns(chain)], [ChainOwner.dropped, false]);
-    rig.device.finish(0, chain);
-    work.resolve();
-    rig.device.wake(0);
-    await turns(2);
-    assertEquals(rig.memory.regions[0]!.bytes.every((byte, i) => byte === image[i]), true);
-    assertEquals(rig.interrupts, []);
-    // The next life starts with no memory of this one.
-    rig.device.handler = echo;
-    queue = rig.start(format);
-    rig.device.finish(0, chain);
-    rig.send(queue, 5);
-    rig.state.notify(0);
-    await turns(1);
-    assertEquals([rig.take(queue), rig.interrupts], [[5], [0]]);
-  });
-
-  Deno.test(`queue device, ${name}: a promise of an earlier life that rejects does not hurt the next`, async () => {
-    const rig = new Rig();
-    let queue = rig.start(format);
-    const work = later();
-    rig.device.handler = () => work.promise;
-    rig.send(queue, 1);
-    rig.state.notify(0);
-    rig.status = 0;
-    rig.device.handler = echo;
-    queue = rig.start(format);
-    work.reject();
-    await turns(1);
-    assertEquals([rig.status, rig.errors], [LIVE, []]);
-    rig.send(queue, 2);
-    rig.state.notify(0);
-    assertEquals(rig.take(queue), [2]);
-  });
-
-  Deno.test(`queue device, ${name}: after a reset no chain is handled before the work of the life before has settled`, async () => {
-    const rig = new Rig();
-    let queue = rig.start(format);
-    const works = [later(), later()];
-    let next = 0;
-    rig.device.handler = () => works[next++]!.promise;
-    rig.send(queue, 1);
-    rig.send(queue, 2);
-    rig.state.notify(0);
-    rig.status = 0;
-    assertEquals(rig.status, 0, "the reset itself does not wait");
-    rig.device.handler = echo;
-    queue = rig.start(format);
-    rig.send(queue, 3);
-    rig.state.notify(0);
-    works[0]!.resolve();
-    await turns(2);
-    assertEquals([rig.device.handled.length, rig.take(queue)], [2, []]);
-    works[1]!.reject();
-    await turns(2);
-    assertEquals([rig.device.handled.length, rig.take(queue)], [3, [3]]);
-  });
-
-  Deno.test(`queue device, ${name}: work of two lives before is waited for as well`, async () => {
-    const rig = new Rig();
-    const works = [later(), later()];
-    for (const work of works) {
-      const queue = rig.start(format);
-      rig.device.handler = () => work.promise;
-      rig.send(queue, 1);
-      rig.state.notify(0);
-      // The second life's chain is behind the gate, so its work is tracked by hand.
-      if (work === works[1]) rig.device.work(work.promise);
-      rig.status = 0;
-    }
-    rig.device.handler = echo;
-    const queue = rig.start(format);
-    rig.send(queue, 3);
-    rig.state.notify(0);
-    works[1]!.resolve();
-    await turns(2);
-    assertEquals(rig.take(queue), []);
-    works[0]!.resolve();
-    await turns(2);
-    assertEquals(rig.take(queue), [3]);
-  });
-
   Deno.test(`queue device, ${name}: a kick from inside of the handler or of the interrupt is not lost and does not nest`, async () => {
     const rig = new Rig();
     const queue = rig.start(format);
@@ -271,40 +166,6 @@ for (const [name, format] of FORMATS) {
     await turns(3);
     assertEquals(taken.sort((a, b) => a - b), [0, 11, 12, 13, 21, 22, 23]);
     assertEquals(deepest, 1);
-  });
-
-  Deno.test(`queue device, ${name}: reset and started again from inside of its own handler, the new life is served`, async () => {
-    const rig = new Rig();
-    const queue = rig.start(format);
-    let again = queue;
-    rig.device.handler = () => {
-      rig.device.handler = echo;
-      rig.status = 0;
-      again = rig.start(format);
-      rig.send(again, 7);
-      rig.state.notify(0);
-    };
-    rig.send(queue, 1);
-    rig.state.notify(0);
-    await turns(3);
-    assertEquals([rig.status, rig.take(again)], [LIVE, [7]]);
-  });
-
-  Deno.test(`queue device, ${name}: stopping waits for all that is in flight, flushes, and then hands the queue back`, async () => {
-    const rig = new Rig();
-    const queue = rig.start(format);
-    rig.device.hold();
-    for (let i = 0; i < 3; i++) rig.send(queue, i);
-    rig.state.notify(0);
-    const stopping = rig.device.stopQueue(0) as Promise<unknown>;
-    const twice = rig.device.stopQueue(0) as Promise<unknown>;
-    rig.send(queue, 3);
-    rig.state.notify(0);
-    assertEquals(rig.device.held.length, 3, "nothing new is taken");
-    rig.device.release();
-    const [back, other] = await Promise.all([stopping, twice]);
-    assert(back === other);
-    assertEquals([rig.take(queue), rig.interrupts], [[0, 1, 2], [0]]);
   });
 
   Deno.test(`queue device, ${name}: a driver that never stops adding does not keep the event loop to itself`, async () => {
