@@ -13,6 +13,7 @@ import { NET_CONTROL } from "./net_control.ts";
 import { NET_DEVICE } from "./net_device.ts";
 import { NET_DRIVER } from "./net_driver.ts";
 import { NET_OFFLOAD } from "./net_offload.ts";
+import { NET_RECEIVE } from "./net_receive.ts";
 import { PACKED_PARTS } from "./packed_parts.ts";
 import { PACKED_QUEUE } from "./packed_queue.ts";
 import { PCI } from "./pci.ts";
@@ -43,6 +44,7 @@ const FILES: readonly (readonly MutatedFile[])[] = [
   NET_BACKENDS,
   NET_CONTROL,
   NET_DEVICE,
+  NET_RECEIVE,
   NET_DRIVER,
   VIRBR,
   VIRBR_TCP,
