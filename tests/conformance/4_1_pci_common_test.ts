@@ -1,5 +1,10 @@
 /** Virtio 1.4, 4.1.3 and 4.1.4.3: what the device half has to do in the common configuration. */
-import { VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET, VIRTIO_F_VERSION_1 } from "@virtio/device";
+import {
+  CORE_FEATURES,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
+  VIRTIO_F_VERSION_1,
+} from "@virtio/device";
 import * as pci from "@virtio/transport/pci";
 import { assert, assertEquals } from "@std/assert";
 import { FOUND, LIVE, MEMORY } from "../../packages/transport/testing/bench.ts";
@@ -32,10 +37,10 @@ everywhere("4.1.3.2-D1 the halves of 64-bit fields are accessed independently", 
 everywhere(
   "4.1.4.3.1-D3 device_feature shows the offered bits of any selected word",
   async (place) => {
-    const bench = await PlacedPci.open(place, {
-      deviceFeatures: 1n << 1n | 1n << 63n | 1n << 65n | 1n << 127n,
-    });
+    const deviceFeatures = 1n << 1n | 1n << 63n | 1n << 65n | 1n << 127n;
+    const bench = await PlacedPci.open(place, { deviceFeatures });
     const offered = bench.transport.state.offered;
+    assertEquals(offered & ~CORE_FEATURES, deviceFeatures);
     for (const word of [0, 1, 2, 3, 4, 5, 0x8000_0000, 0xffff_ffff]) {
       bench.setCommon(field.deviceFeatureSelect, 4, word);
       const expected = word > 3 ? 0 : Number((offered >> BigInt(32 * word)) & 0xffff_ffffn);
@@ -56,6 +61,8 @@ everywhere(
       const expected = Number(((offered | VIRTIO_F_VERSION_1) >> BigInt(32 * word)) & 0xffff_ffffn);
       assertEquals(bench.common(field.driverFeature, 4), expected);
     }
+    bench.status = FOUND | 8;
+    assertEquals(bench.status, FOUND | 8, "they are valid");
     for (const word of [4, 0xffff_ffff]) {
       bench.setCommon(field.driverFeatureSelect, 4, word);
       bench.setCommon(field.driverFeature, 4, 0xffff_ffff);
