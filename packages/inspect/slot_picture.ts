@@ -8,7 +8,7 @@ const FEW_COLUMNS = 32;
 const CELL = 9;
 const MOST_CELL = 12;
 /** Pixels below which a page is narrow. */
-const NARROW = 440;
+const NARROW = 420;
 
 /** Colours as they are on this page. */
 export interface SlotColors {
