@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { type BackendResult, type BlkBackend, checkCapacity, checkRange } from "../backend.ts";
+import type { BackendResult, BlkBackend } from "../backend.ts";
+import { ImageBounds } from "./file_bounds.ts";
 import { ImageError } from "./file_error.ts";
 import { HolePuncher } from "./file_hole.ts";
 import { type FileBackendOptions, openAgain, openImage } from "./file_open.ts";
@@ -53,7 +54,7 @@ export class FileBackend implements BlkBackend {
   onChange: (() => void) | null = null;
   /** Makes holes in the range. There only where the file system can. */
   discard?: (position: number, length: number) => BackendResult;
-  #capacity: number;
+  readonly #bounds: ImageBounds;
   readonly #fixed: boolean;
   readonly #first: Handle;
   readonly #handles: Handle[];
@@ -63,7 +64,6 @@ export class FileBackend implements BlkBackend {
   readonly #puncher: HolePuncher | null;
   /** Cleared when a hole could not be made. The puncher stays open for calls that still run on other threads. */
   #holes: boolean;
-  #closed = false;
 
   private constructor(path: string, options: FileBackendOptions) {
     this.path = path;
@@ -75,7 +75,7 @@ export class FileBackend implements BlkBackend {
       throw new RangeError(`parallel must be an integer from 1 to 64: it is ${parallel}`);
     }
     const { file, size, fixed } = openImage(path, options);
-    this.#capacity = size;
+    this.#bounds = new ImageBounds(path, this.readonly, fixed, size);
     this.#fixed = fixed;
     this.#first = { file, position: -1 };
     this.#handles = [this.#first];
@@ -106,7 +106,7 @@ export class FileBackend implements BlkBackend {
 
   /** Size in bytes. */
   get capacity(): number {
-    return this.#capacity;
+    return this.#bounds.capacity;
   }
 
   /** Whether holes can be made. */
@@ -121,7 +121,7 @@ export class FileBackend implements BlkBackend {
    * @throws {ImageError} If the file has become shorter than it was when it was opened.
    */
   read(position: number, bytes: Uint8Array, offset: number, length: number): BackendResult {
-    this.#check(position, length);
+    this.#bounds.check(position, length);
     const into = bytes.subarray(offset, offset + length);
     if (this.asynchronous) return this.#use((handle) => this.#readLater(handle, position, into));
     const handle = this.#first;
@@ -141,7 +141,7 @@ export class FileBackend implements BlkBackend {
    * @throws {ImageError} If the image was opened read-only.
    */
   write(position: number, bytes: Uint8Array, offset: number, length: number): BackendResult {
-    this.#checkWrite(position, length);
+    this.#bounds.checkWrite(position, length);
     const from = bytes.subarray(offset, offset + length);
     if (this.asynchronous) return this.#use((handle) => this.#writeLater(handle, position, from));
     this.#writeNow(position, from);
@@ -149,7 +149,7 @@ export class FileBackend implements BlkBackend {
 
   /** Has the host's disk take all that was written (fdatasync). */
   flush(): BackendResult {
-    if (this.#closed) throw this.#closedError();
+    this.#bounds.checkOpen();
     if (this.readonly) return;
     // One descriptor is enough: the call is about the file, not about who wrote to it.
     if (this.asynchronous) return this.#use((handle) => handle.file.syncData());
@@ -163,7 +163,7 @@ export class FileBackend implements BlkBackend {
    * @throws As `write`.
    */
   writeZeroes(position: number, length: number, unmap: boolean): BackendResult {
-    this.#checkWrite(position, length);
+    this.#bounds.checkWrite(position, length);
     if (length === 0) return;
     if (this.asynchronous) return this.#zeroLater(position, length, unmap);
     const puncher = this.#puncher;
@@ -186,11 +186,7 @@ export class FileBackend implements BlkBackend {
    * @throws {RangeError} If `capacity` is no multiple of 512.
    */
   resize(capacity: number): BackendResult {
-    checkCapacity(capacity);
-    if (this.#closed) throw this.#closedError();
-    if (this.readonly || this.#fixed) {
-      throw new TypeError(`${this.path} cannot be resized: it is read-only or a block device`);
-    }
+    this.#bounds.checkResize(capacity);
     if (!this.asynchronous) {
       this.#first.file.truncateSync(capacity);
       this.#resized(capacity);
@@ -213,8 +209,8 @@ export class FileBackend implements BlkBackend {
 
   /** Closes the file and gives the lock back. Requests that still run are waited for in async mode. */
   close(): BackendResult {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.#bounds.closed) return;
+    this.#bounds.closed = true;
     if (this.#idle.length === this.#handles.length) return this.#closeNow();
     return this.#drain();
   }
@@ -225,31 +221,15 @@ export class FileBackend implements BlkBackend {
   }
 
   #resized(capacity: number): void {
-    this.#capacity = capacity;
+    this.#bounds.capacity = capacity;
     this.onChange?.();
-  }
-
-  #check(position: number, length: number): void {
-    if (this.#closed) throw this.#closedError();
-    checkRange(position, length, this.#capacity);
-  }
-
-  #checkWrite(position: number, length: number): void {
-    if (this.readonly) {
-      throw new ImageError("write protected", `${this.path} was opened read-only`);
-    }
-    this.#check(position, length);
-  }
-
-  #closedError(): ImageError {
-    return new ImageError("closed", `${this.path} has been closed`);
   }
 
   #truncated(handle: Handle): ImageError {
     handle.position = -1;
     return new ImageError(
       "truncated",
-      `${this.path} has become shorter than the ${this.#capacity} bytes it had when it was opened`,
+      `${this.path} has become shorter than the ${this.#bounds.capacity} bytes it had when it was opened`,
     );
   }
 
@@ -311,7 +291,7 @@ export class FileBackend implements BlkBackend {
   }
 
   #discard(position: number, length: number): BackendResult {
-    this.#checkWrite(position, length);
+    this.#bounds.checkWrite(position, length);
     const puncher = this.#puncher;
     // A discard that does nothing is a discard (5.2.6.2: MAY deallocate).
     if (puncher === null || !this.#holes || length === 0) return;

@@ -8,8 +8,9 @@
  * @module
  */
 import { fileFacts, fileSize, OpenFlag, resizeFile, SystemError } from "@virtio/linux";
-import { type BackendResult, type BlkBackend, checkCapacity, checkRange } from "../backend.ts";
+import type { BackendResult, BlkBackend } from "../backend.ts";
 import type { BlkEngine } from "../engine.ts";
+import { ImageBounds } from "./file_bounds.ts";
 import { ImageError } from "./file_error.ts";
 import { type ImageOptions, openDescriptorAgain, openImage } from "./file_open.ts";
 import { ImageFile } from "./linux_file.ts";
@@ -80,8 +81,7 @@ export class LinuxBackend implements BlkBackend {
   readonly #lock: Deno.FsFile;
   readonly #file: ImageFile;
   readonly #piece: SinglePiece = new SinglePiece();
-  #capacity: number;
-  #closed = false;
+  readonly #bounds: ImageBounds;
 
   private constructor(path: string, options: LinuxBackendOptions) {
     this.path = path;
@@ -89,7 +89,7 @@ export class LinuxBackend implements BlkBackend {
     this.direct = options.direct ?? false;
     const { file, size, fixed } = openImage(path, options);
     this.#lock = file;
-    this.#capacity = size;
+    this.#bounds = new ImageBounds(path, this.readonly, fixed, size);
     try {
       this.#file = openFile(path, file, fixed, options);
     } catch (error) {
@@ -135,7 +135,7 @@ export class LinuxBackend implements BlkBackend {
 
   /** Size in bytes. */
   get capacity(): number {
-    return this.#capacity;
+    return this.#bounds.capacity;
   }
 
   /** Whether holes can be made. */
@@ -151,7 +151,7 @@ export class LinuxBackend implements BlkBackend {
    * @throws {ImageError} If the file has become shorter than it was when it was opened.
    */
   read(position: number, bytes: Uint8Array, offset: number, length: number): void {
-    this.#check(position, length);
+    this.#bounds.check(position, length);
     for (let done = 0; done < length;) {
       const piece = this.#rest(bytes, offset, done, length);
       done += this.#file.read(position + done, length - done, piece);
@@ -166,7 +166,7 @@ export class LinuxBackend implements BlkBackend {
    * @throws {ImageError} If the image was opened read-only.
    */
   write(position: number, bytes: Uint8Array, offset: number, length: number): void {
-    this.#checkWrite(position, length);
+    this.#bounds.checkWrite(position, length);
     // Writes that are not aligned must be alone.
     if (this.direct) void this.engine.drain();
     for (let done = 0; done < length;) {
@@ -177,7 +177,7 @@ export class LinuxBackend implements BlkBackend {
 
   /** Has the host's disk take all that was written (fdatasync). @throws {SystemError} If it does not. */
   flush(): void {
-    if (this.#closed) throw this.#closedError();
+    this.#bounds.checkOpen();
     if (!this.readonly) this.#file.flush();
   }
 
@@ -188,7 +188,7 @@ export class LinuxBackend implements BlkBackend {
    * @throws As `write`.
    */
   writeZeroes(position: number, length: number, unmap: boolean): void {
-    this.#checkWrite(position, length);
+    this.#bounds.checkWrite(position, length);
     if (this.direct) void this.engine.drain();
     this.#file.zero(position, length, unmap);
   }
@@ -201,11 +201,7 @@ export class LinuxBackend implements BlkBackend {
    * @throws {SystemError} If the system refuses.
    */
   resize(capacity: number): void {
-    checkCapacity(capacity);
-    if (this.#closed) throw this.#closedError();
-    if (this.readonly || this.#file.facts.block) {
-      throw new TypeError(`${this.path} cannot be resized: it is read-only or a block device`);
-    }
+    this.#bounds.checkResize(capacity);
     if (capacity % this.#file.facts.positionAlignment !== 0) {
       throw new RangeError(`A capacity must be a multiple of ${this.blockSize} here: ${capacity}`);
     }
@@ -215,15 +211,15 @@ export class LinuxBackend implements BlkBackend {
 
   /** Takes over the size that the file has now, after somebody else resized it. */
   refresh(): void {
-    if (this.#closed) throw this.#closedError();
+    this.#bounds.checkOpen();
     const size = fileSize(this.#file.descriptor);
     this.#resized(size - size % this.blockSize);
   }
 
   /** Closes the file and gives the lock back. Requests that are under way are waited for. */
   close(): BackendResult {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.#bounds.closed) return;
+    this.#bounds.closed = true;
     const closing = this.engine instanceof UringEngine ? this.engine.close() : undefined;
     if (closing !== undefined) return closing.then(() => this.#closeNow());
     this.#closeNow();
@@ -240,29 +236,13 @@ export class LinuxBackend implements BlkBackend {
   }
 
   #discard(position: number, length: number): void {
-    this.#checkWrite(position, length);
+    this.#bounds.checkWrite(position, length);
     this.#file.discard(position, length);
   }
 
   #resized(capacity: number): void {
-    this.#capacity = capacity;
+    this.#bounds.capacity = capacity;
     this.onChange?.();
-  }
-
-  #check(position: number, length: number): void {
-    if (this.#closed) throw this.#closedError();
-    checkRange(position, length, this.#capacity);
-  }
-
-  #checkWrite(position: number, length: number): void {
-    if (this.readonly) {
-      throw new ImageError("write protected", `${this.path} was opened read-only`);
-    }
-    this.#check(position, length);
-  }
-
-  #closedError(): ImageError {
-    return new ImageError("closed", `${this.path} has been closed`);
   }
 }
 
