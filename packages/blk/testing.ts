@@ -10,7 +10,7 @@ import { DriverSession } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
 import type { Chain } from "@virtio/vring";
 import { BufferList, DmaPool, type DriverQueue } from "@virtio/vring/driver";
-import { LocalTransport, turns } from "../device/testing.ts";
+import { LocalTransport, pieces, turns } from "../device/testing.ts";
 
 export { LocalTransport, turns };
 
@@ -232,15 +232,4 @@ export function concat(one: Uint8Array, other: Uint8Array): Uint8Array {
   both.set(one);
   both.set(other, one.length);
   return both;
-}
-
-function* pieces(total: number, cuts: readonly number[]): Generator<[number, number]> {
-  let at = 0;
-  for (const cut of cuts) {
-    const length = Math.min(cut, total - at);
-    if (length <= 0) continue;
-    yield [at, length];
-    at += length;
-  }
-  if (at < total) yield [at, total - at];
 }

@@ -13,7 +13,7 @@ import { DriverSession } from "@virtio/device/driver";
 import { GuestMemory } from "@virtio/memory";
 import type { Chain } from "@virtio/vring";
 import { BufferList, DmaPool, type DriverQueue } from "@virtio/vring/driver";
-import { LocalTransport, turns } from "../device/testing.ts";
+import { LocalTransport, pieces, turns } from "../device/testing.ts";
 import type { ConsoleBackend } from "./backend.ts";
 import {
   CONTROL_RECEIVEQ,
@@ -133,7 +133,7 @@ export class RawConsoleDriver {
     const address = this.#dma.allocate(Math.max(1, bytes.length));
     this.memory.write(address, bytes);
     this.#list.clear();
-    for (const [at, length] of pieces(bytes.length, cuts)) {
+    for (const [at, length] of elements(bytes.length, cuts)) {
       this.#list.readable(address + at, length);
     }
     this.#post(queue, { address, length: 0, writable: false }, publish);
@@ -158,7 +158,7 @@ export class RawConsoleDriver {
     const address = this.#dma.allocate(Math.max(1, length + readable));
     this.#list.clear();
     if (readable > 0) this.#list.readable(address + length, readable);
-    for (const [at, part] of pieces(length, cuts)) this.#list.writable(address + at, part);
+    for (const [at, part] of elements(length, cuts)) this.#list.writable(address + at, part);
     this.#post(queue, { address, length, writable: true }, publish);
   }
 
@@ -289,17 +289,6 @@ export class SpyConsole implements ConsoleBackend {
   }
 }
 
-function* pieces(total: number, cuts: readonly number[]): Generator<[number, number]> {
-  let at = 0;
-  for (const cut of cuts) {
-    const length = Math.min(cut, total - at);
-    if (length <= 0) continue;
-    yield [at, length];
-    at += length;
-  }
-  if (at < total || total === 0) yield [at, total - at];
-}
-
 /** A chain as a device finds it. */
 export interface SeenChain {
   readonly queue: number;
@@ -377,4 +366,9 @@ export class SpyConsoleDevice extends QueueDevice {
       { readable },
     ) => controlMessage(readable));
   }
+}
+
+/** As `pieces`; a chain of no bytes has an empty element. */
+function elements(total: number, cuts: readonly number[]): Iterable<readonly [number, number]> {
+  return total === 0 ? [[0, 0]] : pieces(total, cuts);
 }

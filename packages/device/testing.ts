@@ -345,3 +345,15 @@ export class Rig<D extends Device = TestDevice> {
 export function dmaPool(memory: GuestMemory = GuestMemory.allocate(0x10_0000)): DmaPool {
   return new DmaPool(memory, 0x1000, memory.regions[0]!.size - 0x1000);
 }
+
+/** Cuts so many bytes: pieces as long as `cuts` says, then what is left. Gives offset and length; no piece is empty. */
+export function* pieces(total: number, cuts: readonly number[]): Generator<[number, number]> {
+  let at = 0;
+  for (const cut of cuts) {
+    const length = Math.min(cut, total - at);
+    if (length <= 0) continue;
+    yield [at, length];
+    at += length;
+  }
+  if (at < total) yield [at, total - at];
+}
