@@ -125,6 +125,16 @@ export class Frame {
     return this;
   }
 
+  /** Takes a copy of at most HEAD_SIZE bytes from a place in guest memory. */
+  fromPlace(region: MemoryRegion, offset: number, length: number): void {
+    this.plain();
+    this.length = length;
+    this.headLength = length;
+    this.#reader = null;
+    this.#position = 0;
+    region.copyTo(offset, this.#bytes, 0, length);
+  }
+
   /**
    * Takes a copy of bytes that need nothing done.
    *

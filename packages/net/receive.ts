@@ -95,14 +95,16 @@ export class BufferFiller {
     const { buffers } = queue;
     const first = buffers.take();
     if (first === null) return EMPTY;
-    const { writer } = first;
-    writer.next(need);
-    if (writer.length !== need) return this.#placeInto(first, frame, queue, offloads);
-    // Most often there is room in one piece.
-    const { region, offset } = writer;
+    const at = first.readableCount;
+    if (at === first.count || first.lengths[at]! < need) {
+      return this.#placeInto(first, frame, queue, offloads);
+    }
+    // Most often there is room in one piece, which needs no cursor.
+    const region = first.regions[at]!;
+    const offset = first.offsets[at]!;
     const flags = flagsFor(frame, offloads);
-    this.#writeAt(region!.view, offset, frame, flags, 1);
-    frame.copyInto(region!, offset + headerSize);
+    this.#writeAt(region.view, offset, frame, flags, 1);
+    frame.copyInto(region, offset + headerSize);
     buffers.complete(first, need);
     tally(frame, flags, 1, queue.stats);
     return DONE;
@@ -113,7 +115,6 @@ export class BufferFiller {
     const need = this.#headerSize + frame.length;
     const chains = this.#chains;
     const { buffers } = queue;
-    first.writer.begin();
     let taken = 0;
     let room = 0;
     let slots = 0;

@@ -8,7 +8,7 @@ export const NET_RECEIVE: readonly MutatedFile[] = [
       {
         name: "net-receive-one-short",
         about: "a buffer that lacks a byte is taken for one with room for all",
-        edits: [["if (writer.length !== need) return", "if (writer.length + 1 < need) return"]],
+        edits: [["first.lengths[at]! < need", "first.lengths[at]! + 1 < need"]],
       },
       {
         name: "net-receive-no-merge-cut",
