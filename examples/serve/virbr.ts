@@ -27,6 +27,14 @@ export function report(net: Virbr): Record<string, unknown> {
   };
 }
 
+/** The first name of a socket's port that is free: who comes back has the share of whoever was there. */
+function freeName(net: Virbr): string {
+  const taken = new Set(net.ports.map(({ name }) => name));
+  let number = 0;
+  while (taken.has(`socket${number}`)) number++;
+  return `socket${number}`;
+}
+
 /** Tells what happens on a network. */
 export function tellEvents(net: Virbr, tell: Tell): void {
   net.onEvent = (event) => {
@@ -73,10 +81,9 @@ export async function serveVirbr(
       taps.push(tap);
       net.port({ name }).plug(tap);
     }
-    let count = 0;
     for (const path of sockets) {
       const server = await StreamServer.listen({ path }, (peer) => {
-        const port = net.port({ name: `socket${count++}` });
+        const port = net.port({ name: freeName(net) });
         port.plug(peer);
         void peer.ended.then(() => port.close());
       }, { onError: trouble });
