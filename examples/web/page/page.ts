@@ -22,6 +22,8 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const terminal = new Terminal({
   fontFamily: "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace",
   fontSize: 14,
+  // Rows cut off what hangs below them: in some fonts that is the underscore.
+  lineHeight: 1.15,
   scrollback: 5000,
   theme: terminalTheme(dark.matches),
   // Screen readers are told what the guest writes.
