@@ -97,6 +97,19 @@ for (const [name, format] of FORMATS) {
     }
   });
 
+  Deno.test(`queue device, ${name}: what was handled before an exception of the same kick is used, and told before it`, () => {
+    const rig = new Rig();
+    const queue = rig.start(format);
+    let count = 0;
+    rig.device.handler = () => {
+      if (count++ === 2) throw new Error("broken");
+    };
+    for (let i = 0; i < 4; i++) rig.send(queue, i);
+    rig.state.notify(0);
+    assertEquals([rig.needsReset, rig.take(queue)], [true, [0, 1]]);
+    assertEquals(rig.interrupts, [0, "config"]);
+  });
+
   Deno.test(`queue device, ${name}: BUSY leaves the chain in the queue until the device resumes`, async () => {
     const rig = new Rig();
     const queue = rig.start(format);
