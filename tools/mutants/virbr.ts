@@ -175,6 +175,27 @@ export const VIRBR: readonly MutatedFile[] = [
         edits: [["request.relay !== 0 || request.mac !== station.mac", "request.relay !== 0"]],
       },
       {
+        name: "virbr-dhcp-other-server",
+        about: "a request to another server is taken for one to us",
+        edits: [[
+          "if (server !== null && server !== this.#settings.address) {",
+          "if (server === -1) {",
+        ]],
+      },
+      {
+        name: "virbr-dhcp-release-to-other-server",
+        about: "an address that is given back to another server is taken back by us",
+        edits: [[
+          "return server === null || server === this.#settings.address;",
+          "return server !== -1;",
+        ]],
+      },
+      {
+        name: "virbr-dhcp-not-offered",
+        about: "who answers an offer may have another address than that",
+        edits: [["? known !== null && known.address === address\n", "? true\n"]],
+      },
+      {
         name: "virbr-dhcp-not-authoritative",
         about: "a client with a wrong address is not told",
         edits: [[
@@ -244,6 +265,37 @@ export const VIRBR: readonly MutatedFile[] = [
   {
     file: "packages/virbr/dns/rebinding.ts",
     mutants: [
+      {
+        name: "virbr-rebinding-private",
+        about: "of 172.16.0.0/12 a sixteenth is looked at",
+        edits: [["second >> 4 === 1", "second === 16"]],
+      },
+      {
+        name: "virbr-rebinding-shared",
+        about: "the network that providers share passes",
+        edits: [[" || (first === 100 && second >> 6 === 1)", ""]],
+      },
+      {
+        name: "virbr-rebinding-6to4",
+        about: "private networks by way of 6to4 pass",
+        edits: [[
+          'if (a >>> 16 === 0x2002) return isInner4(bytes[2]!, bytes[3]!, rule === "refuse");',
+          "",
+        ]],
+      },
+      {
+        name: "virbr-rebinding-translated",
+        about: "private networks by way of a translator pass",
+        edits: [[
+          "if (a === 0x0064_ff9b && b === 0 && c === 0) {",
+          "if (a === 0x0064_ff9b && b === 1) {",
+        ]],
+      },
+      {
+        name: "virbr-rebinding-link-local",
+        about: "link-local addresses of IPv6 pass",
+        edits: [["if ((a & 0xffc0_0000) >>> 0 === 0xfe80_0000) return true;", ""]],
+      },
       {
         name: "virbr-rebinding-mapped",
         about: "loopback in the clothes of IPv6 passes",

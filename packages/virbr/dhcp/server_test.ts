@@ -115,6 +115,17 @@ Deno.test("release, decline and inform", () => {
   assert(join(a).address !== address, "it is not given for a while");
 });
 
+Deno.test("what is given back to another server, or declined to it, stays as it is", () => {
+  const { client, net } = world();
+  const a = client();
+  const { address } = join(a);
+  const other = ip("192.168.122.9");
+  send(a, [[type, [DhcpType.release]], [serverId, other]], address);
+  send(a, [[type, [DhcpType.decline]], [requestedAddress, ip(address)], [serverId, other]]);
+  assertEquals(net.leases.map((lease) => lease.address), [address]);
+  assertEquals(net.guests[0]!.addresses, [address]);
+});
+
 Deno.test("leases of one's own, and names that are another's", () => {
   const { client, net } = world({
     leases: [

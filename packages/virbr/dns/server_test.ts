@@ -258,6 +258,8 @@ Deno.test("names of the outside do not lead to the host or its networks, unless 
       ["169.254.169.254", true, true],
       ["10.1.2.3", true, false],
       ["172.16.0.1", true, false],
+      ["172.31.255.255", true, false],
+      ["172.15.0.1", false, false],
       ["172.32.0.1", false, false],
       ["192.168.1.1", true, false],
       ["100.64.0.1", true, false],
