@@ -1,5 +1,6 @@
 import type { MutatedFile } from "./mutant.ts";
 
+const DEATH = ["packages/vhost-user/backend/worker_death_test.ts"];
 const HOSTILE = ["tests/hostile/vhost_user_alone_test.ts"];
 
 /** Devices served by vhost-user. */
@@ -147,6 +148,49 @@ export const VHOST_USER_BACKEND: readonly MutatedFile[] = [
         about: "a log may be longer than its file",
         edits: [["if (!(file.size >= start + bytes)) {", "if (!(file.size >= start)) {"]],
         first: HOSTILE,
+      },
+    ],
+  },
+  {
+    file: "packages/vhost-user/backend/worker_seat.ts",
+    mutants: [
+      {
+        name: "vhost-death-queues-forgotten",
+        about: "the worker that comes after one that died has no queues",
+        edits: [[
+          'await fresh.call({ what: "startQueue", index, start });',
+          "if (index < 0) this.#queues.set(index, start);",
+        ]],
+        first: DEATH,
+      },
+      {
+        name: "vhost-death-config-forgotten",
+        about: "the worker that comes after one that died does not know what the driver configured",
+        edits: [["this.#written.set(call.offset, call);", ""]],
+        first: DEATH,
+      },
+      {
+        name: "vhost-death-endless",
+        about: "workers are replaced for ever",
+        edits: [["return this.#deaths.length < this.#most;", "return true;"]],
+        first: DEATH,
+      },
+      {
+        name: "vhost-death-guessed",
+        about: "without notes a queue goes on as if nothing had been in flight",
+        edits: [[".some(({ inflight }) => inflight === null);", ".some(() => false);"]],
+        first: DEATH,
+      },
+    ],
+  },
+  {
+    file: "packages/vhost-user/backend/worker_device.ts",
+    mutants: [
+      {
+        name: "vhost-kick-shared",
+        about: "two workers take kicks from one event file",
+        edits: [["if (other !== index && its === target) return this.#of(other);", ""]],
+        first: DEATH,
       },
     ],
   },
