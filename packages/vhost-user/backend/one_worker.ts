@@ -47,7 +47,7 @@ export class OneWorker {
   #settle: Waiting | null = null;
   #gone: Promise<boolean> | null = null;
   #next = 1;
-  #dead: Error | null = null;
+  #dead: WorkerDeath | null = null;
 
   /**
    * @param index Which worker of the device.
@@ -100,6 +100,11 @@ export class OneWorker {
       }
     }, WATCH);
     Deno.unrefTimer(this.#watch as unknown as number);
+  }
+
+  /** Why it is dead; null if it is not. */
+  get death(): WorkerDeath | null {
+    return this.#dead;
   }
 
   /** The system's number of its thread; 0 as long as nothing of its module ran. */

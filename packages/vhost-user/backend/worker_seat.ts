@@ -150,7 +150,12 @@ export class WorkerSeat {
       this.#life++;
       this.#forget();
       this.#listener.broken(error);
-    }).finally(() => this.#replacing = null);
+    }).finally(() => {
+      this.#replacing = null;
+      // It may have died when all was told to it, and nobody was there yet to hear of that.
+      const { death } = this.#worker;
+      if (death !== null && this.#broken === null) this.#died(this.#worker, death);
+    });
   }
 
   async #takeOver(dead: OneWorker, told: boolean): Promise<void> {
