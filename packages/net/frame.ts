@@ -60,8 +60,10 @@ export class Frame {
 
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
-  /** Where the bytes behind the head still lie; null once they are here. */
+  /** Where the bytes behind the head still lie, if in pieces, or in one place; both null once they are here. */
   #reader: ChainReader | null = null;
+  #region: MemoryRegion | null = null;
+  #offset = 0;
   /** The next byte that `copyTo` gives. */
   #position = 0;
 
@@ -115,6 +117,7 @@ export class Frame {
     this.length = length;
     this.headLength = head;
     this.#reader = length > head ? reader : null;
+    this.#region = null;
     this.#position = 0;
     if (reader.next(head)) {
       // Most often it lies in one piece.
@@ -125,14 +128,18 @@ export class Frame {
     return this;
   }
 
-  /** Takes a copy of at most HEAD_SIZE bytes from a place in guest memory. */
+  /** As `fromChain`, where all bytes lie in one place. */
   fromPlace(region: MemoryRegion, offset: number, length: number): void {
     this.plain();
+    if (length > this.#bytes.length) throw this.#tooLong(length);
+    const head = length < HEAD_SIZE ? length : HEAD_SIZE;
     this.length = length;
-    this.headLength = length;
+    this.headLength = head;
     this.#reader = null;
+    this.#region = length > head ? region : null;
+    this.#offset = offset;
     this.#position = 0;
-    region.copyTo(offset, this.#bytes, 0, length);
+    region.copyTo(offset, this.#bytes, 0, head);
   }
 
   /**
@@ -188,15 +195,21 @@ export class Frame {
     this.length = length;
     this.headLength = Math.min(length, HEAD_SIZE);
     this.#reader = null;
+    this.#region = null;
     this.#position = 0;
   }
 
   /** Fetches the rest, so that the frame can be read more than once, and changed. Call it before giving it to several. */
   hold(): void {
     const reader = this.#reader;
-    if (reader === null) return;
+    const region = this.#region;
+    const { headLength, length } = this;
     this.#reader = null;
-    this.#fetch(reader, this.headLength, this.length);
+    this.#region = null;
+    if (reader !== null) this.#fetch(reader, headLength, length);
+    else if (region !== null) {
+      region.copyTo(this.#offset + headLength, this.#bytes, headLength, length - headLength);
+    }
   }
 
   /** All bytes of the frame, fetched if need be. A new view at each call: hot paths use `hold` and `buffer`. */
@@ -207,7 +220,7 @@ export class Frame {
 
   /** Starts `copyTo` at the first byte. @throws {TypeError} If bytes were passed on that are not kept: `hold` it before. */
   rewind(): void {
-    if (this.#reader !== null && this.#position > this.headLength) {
+    if (this.#position > this.headLength && (this.#reader !== null || this.#region !== null)) {
       throw new TypeError("This frame was passed on without being kept: call hold() before");
     }
     this.#position = 0;
@@ -221,14 +234,17 @@ export class Frame {
   copyTo(writer: ChainWriter, max: number): number {
     const start = this.#position;
     const stop = Math.min(this.length, start + max, start + writer.remaining);
-    const own = this.#reader === null ? stop : Math.min(stop, this.headLength);
+    const reader = this.#reader;
+    const region = this.#region;
+    const own = reader === null && region === null ? stop : Math.min(stop, this.headLength);
     if (this.#position < own) {
       writer.writeFrom(this.#bytes, this.#position, own - this.#position);
       this.#position = own;
     }
-    const reader = this.#reader;
-    if (reader !== null && this.#position < stop) {
-      writer.writeReader(reader, stop - this.#position);
+    const left = stop - this.#position;
+    if (left > 0) {
+      if (reader !== null) writer.writeReader(reader, left);
+      else writer.writeFrom(region!.bytes, this.#offset + this.#position, left);
       this.#position = stop;
     }
     return stop - start;
@@ -237,14 +253,20 @@ export class Frame {
   /** Copies the whole frame to a place in guest memory. */
   copyInto(region: MemoryRegion, offset: number): void {
     const reader = this.#reader;
-    this.#position = this.length;
-    if (reader === null) {
-      region.copyFrom(offset, this.#bytes, 0, this.length);
+    const from = this.#region;
+    const { length } = this;
+    this.#position = length;
+    if (reader === null && from === null) {
+      region.copyFrom(offset, this.#bytes, 0, length);
       return;
     }
     let done = this.headLength;
     region.copyFrom(offset, this.#bytes, 0, done);
-    while (done < this.length && reader.next(this.length - done)) {
+    if (from !== null) {
+      region.copyFrom(offset + done, from.bytes, this.#offset + done, length - done);
+      return;
+    }
+    while (reader !== null && done < length && reader.next(length - done)) {
       region.copyFrom(offset + done, reader.region!.bytes, reader.offset, reader.length);
       done += reader.length;
     }

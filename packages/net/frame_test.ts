@@ -9,7 +9,9 @@ import {
   Frame,
   HEAD_SIZE,
   MAX_FRAME_SIZE,
+  NetDevice,
   Offload,
+  VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_HDR_F_NEEDS_CSUM,
   VIRTIO_NET_HDR_GSO_ECN,
   VIRTIO_NET_HDR_GSO_TCPV4,
@@ -17,6 +19,8 @@ import {
   VIRTIO_NET_HDR_GSO_UDP,
   VIRTIO_NET_HDR_GSO_UDP_L4,
 } from "./mod.ts";
+import { LoopbackBackend } from "./backends/loopback.ts";
+import { plainFrame, RawNetDriver, turns } from "./testing.ts";
 
 const DATA = 0x10000;
 
@@ -134,4 +138,44 @@ Deno.test("what a receiver must be able to do follows from the header", () => {
   assertEquals(frame.needs, Offload.csum | Offload.uso6);
   frame.setLength(ETHERNET_HEADER_SIZE - 1);
   assertEquals(frame.needs, Offload.csum | Offload.uso4);
+});
+
+Deno.test("a frame that lies in one place goes into one place, or stays once it is held", () => {
+  for (const length of [14, HEAD_SIZE, HEAD_SIZE + 1, 2000]) {
+    const region = GuestMemory.allocate(0x4000).regions[0]!;
+    const bytes = plainFrame(length);
+    region.bytes.set(bytes, 100);
+    const frame = new Frame();
+    frame.fromPlace(region, 100, length);
+    assertEquals([frame.length, frame.headLength], [length, Math.min(length, HEAD_SIZE)]);
+    // The head is a copy that no driver changes, the rest is still the sender's.
+    region.bytes.fill(7, 100, 100 + HEAD_SIZE);
+    frame.copyInto(region, 0x2003);
+    assertEquals(region.bytes.slice(0x2003, 0x2003 + length), bytes);
+    assertEquals(region.bytes[0x2003 + length], 0);
+    if (length > HEAD_SIZE) {
+      assertThrows(() => frame.rewind(), TypeError, "hold()");
+      frame.hold();
+    }
+    frame.rewind();
+    region.bytes.fill(9, 0, 0x1000);
+    frame.copyInto(region, 0x3001);
+    assertEquals(region.bytes.slice(0x3001, 0x3001 + length), bytes);
+    assertEquals(frame.bytes, bytes);
+  }
+  const small = new Frame(300);
+  const region = GuestMemory.allocate(0x1000).regions[0]!;
+  assertThrows(() => small.fromPlace(region, 0, 301), RangeError, "does not fit");
+});
+
+Deno.test("a long frame that lies in one place goes into merged buffers", async () => {
+  const device: NetDevice = new NetDevice({
+    backend: new LoopbackBackend(),
+    mac: "02:00:00:00:00:01",
+  });
+  const driver = await RawNetDriver.open(device, { wanted: VIRTIO_NET_F_MRG_RXBUF });
+  for (const size of [100, 200, 13, 300, 400, 2000]) driver.post(0, [size]);
+  driver.send(plainFrame(2000));
+  await turns(1);
+  assertEquals(driver.frames().map(({ bytes }) => bytes), [plainFrame(2000)]);
 });

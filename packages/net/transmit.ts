@@ -13,7 +13,7 @@ import {
   VIRTIO_NET_HDR_GSO_NONE,
 } from "./constants.ts";
 import { ethernetSize } from "./ethernet.ts";
-import { Frame, HEAD_SIZE } from "./frame.ts";
+import { Frame } from "./frame.ts";
 import { checkHeader, VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM } from "./offload/header.ts";
 import { FrameLayout } from "./offload/parse.ts";
 import { hostOffloads } from "./settings.ts";
@@ -28,7 +28,6 @@ const MEANT = VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM |
 // To the compiler names of this module are constants; imported names are looked up at every use.
 const SHORTEST = ETHERNET_HEADER_SIZE;
 const LONGEST = MAX_FRAME_SIZE;
-const HEAD = HEAD_SIZE;
 
 /**
  * Makes frames of what the driver puts into transmit queues (virtio 1.4, 5.1.9.2), however it cut them into descriptors.
@@ -67,18 +66,18 @@ export class Transmitter {
     const headerSize = this.#headerSize;
     if (chain.readable < headerSize) throw noHeader(chain.readable, headerSize);
     const length = chain.readable - headerSize;
-    // A short one that lies in one place with its header needs no cursor.
-    const short = chain.readableCount === 1 && length <= HEAD;
+    // One that lies in one place with its header needs no cursor.
+    const together = chain.readableCount === 1;
     const region = chain.regions[0]!;
-    const at = short ? chain.offsets[0]! : reader.struct(headerSize);
-    const view = short ? region.view : reader.view;
+    const at = together ? chain.offsets[0]! : reader.struct(headerSize);
+    const view = together ? region.view : reader.view;
     // Each field is read once. Most frames ask for nothing, and then no other counts.
     const asked = view.getUint16(at, true);
     if (length < SHORTEST || length > LONGEST) {
       return this.#malformed(stats, `A frame of ${length} bytes is none`);
     }
     const { frame } = this;
-    if (short) frame.fromPlace(region, at + headerSize, length);
+    if (together) frame.fromPlace(region, at + headerSize, length);
     else frame.fromChain(reader);
     if ((asked & MEANT) !== 0 && !this.#check(asked, view, at, stats)) return false;
     return this.#mtu === 0 || length <= this.#mtu + SHORTEST || this.#fits(frame, stats);
