@@ -3,6 +3,24 @@ import type { MutatedFile } from "./mutant.ts";
 /** Frames on their way to the driver, and how often it is told. */
 export const NET_RECEIVE: readonly MutatedFile[] = [
   {
+    file: "packages/net/frame.ts",
+    mutants: [
+      {
+        name: "net-frame-held-shifted",
+        about: "the rest of a frame in one place is fetched from where its head is",
+        edits: [["this.#offset + headLength, this.#bytes", "this.#offset, this.#bytes"]],
+      },
+      {
+        name: "net-frame-read-twice",
+        about: "what lies in the sender's memory is read a second time",
+        edits: [[
+          " && (this.#reader !== null || this.#region !== null)",
+          " && this.#reader !== null",
+        ]],
+      },
+    ],
+  },
+  {
     file: "packages/net/receive.ts",
     mutants: [
       {
