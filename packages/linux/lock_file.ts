@@ -6,6 +6,7 @@ const SYMBOLS = { flock: { parameters: ["i32", "i32"], result: "i32" } } as cons
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
+const LOCK_UN = 8;
 
 let symbols: ReturnType<typeof loadLibc<typeof SYMBOLS>> | null = null;
 const libc = (): NonNullable<typeof symbols> => symbols ??= loadLibc(SYMBOLS);
@@ -33,6 +34,8 @@ export function lockFile(path: string): (() => void) | null {
         } catch {
           // Somebody did it already.
         }
+        // A process that this one is just starting has the descriptor too, for a moment.
+        libc().flock(descriptor, LOCK_UN);
         closeDescriptor(descriptor);
       };
     }

@@ -8,7 +8,7 @@ import type { BackendResult, BlkBackend } from "../backend.ts";
 import { ImageBounds } from "./file_bounds.ts";
 import { ImageError } from "./file_error.ts";
 import { HolePuncher } from "./file_hole.ts";
-import { type FileBackendOptions, openAgain, openImage } from "./file_open.ts";
+import { closeImage, type FileBackendOptions, openAgain, openImage } from "./file_open.ts";
 
 export { ImageError, type ImageProblem } from "./file_error.ts";
 export type { FileBackendOptions } from "./file_open.ts";
@@ -86,7 +86,7 @@ export class FileBackend implements BlkBackend {
       const holes = !this.readonly && (options.holes ?? true);
       this.#puncher = holes ? HolePuncher.open(path, file, size) : null;
     } catch (error) {
-      for (const handle of this.#handles) handle.file.close();
+      this.#closeHandles();
       throw error;
     }
     this.#idle = [...this.#handles];
@@ -334,7 +334,14 @@ export class FileBackend implements BlkBackend {
   }
 
   #closeNow(): void {
-    for (const handle of this.#handles) handle.file.close();
+    this.#closeHandles();
     this.#puncher?.close();
+  }
+
+  #closeHandles(): void {
+    for (const { file } of this.#handles) {
+      if (file === this.#first.file) closeImage(file);
+      else file.close();
+    }
   }
 }

@@ -73,6 +73,18 @@ function deviceNumber(major: number, minor: number): number {
 }
 
 /**
+ * Closes what `openImage` opened, and gives the lock back: explicitly, since a process that this one is just starting has all of
+ * its files for a moment, and with them the lock.
+ */
+export function closeImage(file: Deno.FsFile): void {
+  try {
+    file.unlockSync();
+  } finally {
+    file.close();
+  }
+}
+
+/**
  * Opens and locks an image, and looks whether it can be a disk.
  *
  * @throws {ImageError} If it cannot; the file is untouched then.
@@ -109,7 +121,7 @@ export function openImage(path: string, options: ImageOptions): OpenedImage {
     }
     return { file, size, fixed };
   } catch (error) {
-    file.close();
+    closeImage(file);
     if (made) Deno.removeSync(path);
     throw error;
   }

@@ -12,7 +12,7 @@ import type { BackendResult, BlkBackend } from "../backend.ts";
 import type { BlkEngine } from "../engine.ts";
 import { ImageBounds } from "./file_bounds.ts";
 import { ImageError } from "./file_error.ts";
-import { type ImageOptions, openDescriptorAgain, openImage } from "./file_open.ts";
+import { closeImage, type ImageOptions, openDescriptorAgain, openImage } from "./file_open.ts";
 import { ImageFile } from "./linux_file.ts";
 import { SinglePiece } from "./linux_pieces.ts";
 import { SyncEngine } from "./linux_sync.ts";
@@ -93,7 +93,7 @@ export class LinuxBackend implements BlkBackend {
     try {
       this.#file = openFile(path, file, fixed, options);
     } catch (error) {
-      file.close();
+      closeImage(file);
       throw error;
     }
     const { positionAlignment } = this.#file.facts;
@@ -108,7 +108,7 @@ export class LinuxBackend implements BlkBackend {
       this.engine = makeEngine(this.#file, options);
     } catch (error) {
       this.#file.close();
-      file.close();
+      closeImage(file);
       throw error;
     }
     this.engineName = this.engine instanceof UringEngine ? "io_uring" : "sync";
@@ -227,7 +227,7 @@ export class LinuxBackend implements BlkBackend {
 
   #closeNow(): void {
     this.#file.close();
-    this.#lock.close();
+    closeImage(this.#lock);
   }
 
   #rest(bytes: Uint8Array, offset: number, done: number, length: number): SinglePiece {

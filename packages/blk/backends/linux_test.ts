@@ -1,10 +1,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { allocateBytes } from "@virtio/memory";
-import { SystemError } from "@virtio/linux";
+import { closeDescriptor, duplicateDescriptor, SystemError } from "@virtio/linux";
 import * as blk from "../constants.ts";
 import { BlkDevice } from "../device.ts";
 import { RawDriver } from "../testing.ts";
 import { assertFails, assertSame, pattern, testBackend } from "./backend_testing.ts";
+import { FileBackend } from "./file.ts";
 import { ImageError, LinuxBackend, type LinuxBackendOptions } from "./linux.ts";
 import { EngineAdapter } from "./linux_testing.ts";
 
@@ -35,6 +36,22 @@ function ways(): LinuxBackendOptions[] {
 }
 
 const WAYS = ways();
+
+/** Duplicates all descriptors of a file, as a process that is being started has them. */
+function copiesOf(path: string): number[] {
+  const copies: number[] = [];
+  for (const { name } of [...Deno.readDirSync("/proc/self/fd")]) {
+    let target: string;
+    try {
+      target = Deno.readLinkSync(`/proc/self/fd/${name}`);
+    } catch {
+      // Closed meanwhile, such as the one of the folder.
+      continue;
+    }
+    if (target === path) copies.push(duplicateDescriptor(Number(name)));
+  }
+  return copies;
+}
 
 function nameOf({ engine, direct }: LinuxBackendOptions): string {
   return `${engine}${direct ? ", direct" : ""}`;
@@ -193,6 +210,23 @@ for (const way of WAYS) {
       assert(bytes.subarray(0, 65536 - 512).every((byte) => byte === 0));
       assertSame(bytes.subarray(65536 - 512, 65536), pattern(SIZE, 3).subarray(65536 - 512, 65536));
       await base.close();
+    }));
+
+  Deno.test(`linux, ${name}: the lock is given back, though a process that is being started has the file too`, () =>
+    inFolder(async (folder) => {
+      const path = `${folder}/disk`;
+      const disk = LinuxBackend.open(path, { create: true, size: SIZE, ...way });
+      const copies = copiesOf(path);
+      try {
+        assert(copies.length >= 2);
+        await disk.close();
+        const again = FileBackend.open(path);
+        copies.push(...copiesOf(path));
+        await again.close();
+        await LinuxBackend.open(path, way).close();
+      } finally {
+        for (const copy of copies) closeDescriptor(copy);
+      }
     }));
 
   Deno.test(`linux, ${name}: closed is closed, and the file can be had again`, () =>
