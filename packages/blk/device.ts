@@ -27,6 +27,8 @@ import type { BlkStats } from "./stats.ts";
 
 /** Bytes that are read or written before what is done is published; a descriptor counts as some too. */
 const PART = 1 << 17;
+/** The same at first: a driver that sleeps is woken up while most of a batch is still to be done. */
+const FIRST_PART = 1 << 15;
 /** Completions that are published together: the driver goes on with the first ones while the next are dealt with. */
 const REAP = 4;
 
@@ -230,7 +232,7 @@ export class BlkDevice extends QueueDevice {
     if (engine === null || engine.descriptor < 0) return [];
     engine.polled = true;
     // Whoever polls has the driver in another thread.
-    this.publishInParts(PART, () => this.#executor.direct?.submit());
+    this.publishInParts(PART, () => this.#executor.direct?.submit(), FIRST_PART);
     const reap = (): number => engine.reap(REAP);
     const ready = (): number => {
       let count = 0;

@@ -187,9 +187,10 @@ export abstract class QueueDevice implements Device {
    * runs beside the device, and goes on with the first chains meanwhile.
    *
    * @param before Called before each publication, to bring about what can be published.
+   * @param first The first part of a batch; each later one is twice as large, up to `bytes`. As `bytes` unless given.
    */
-  protected publishInParts(bytes: number, before?: () => void): void {
-    for (const server of this.#servers) server.publishInParts(bytes, before);
+  protected publishInParts(bytes: number, before?: () => void, first?: number): void {
+    for (const server of this.#servers) server.publishInParts(bytes, before, first);
   }
 
   /** Whether a chain is still this device's: no reset came since it was handed out. */

@@ -62,6 +62,7 @@ export class QueueServer implements QueueHook, LazyQueue {
   readonly #kick: (index: number) => void;
   /** See `publishInParts`. */
   #part = Infinity;
+  #firstPart = Infinity;
   #beforePart: () => void = nothing;
   /** Whether `resume` was called while a chain was being handled: before the device could answer BUSY. */
   #resumed = false;
@@ -140,9 +141,11 @@ export class QueueServer implements QueueHook, LazyQueue {
    *
    * @param bytes Counted as for `BYTES`; Infinity: not.
    * @param before Called before each publication.
+   * @param first The first part of a batch; each later one is twice as large, up to `bytes`. As `bytes` unless given.
    */
-  publishInParts(bytes: number, before: () => void = nothing): void {
+  publishInParts(bytes: number, before: () => void = nothing, first: number = bytes): void {
     this.#part = bytes;
+    this.#firstPart = first;
     this.#beforePart = before;
   }
 
@@ -243,8 +246,9 @@ export class QueueServer implements QueueHook, LazyQueue {
   #rounds(queue: Queue, activation: Activation): void {
     let bytes = 0;
     const limit = this.#limit;
-    let part = this.#part;
     for (let round = 0; round < ROUNDS; round++) {
+      let step = this.#firstPart;
+      let part = bytes + step;
       queue.suspend();
       // The queue itself bounds this loop: more chains than it has entries are an error of the driver.
       while (!this.#stopping && bytes < limit) {
@@ -270,7 +274,8 @@ export class QueueServer implements QueueHook, LazyQueue {
           this.#await(chain, handled, activation);
         }
         if (bytes >= part) {
-          part = bytes + this.#part;
+          step = Math.min(2 * step, this.#part);
+          part = bytes + step;
           this.#publishPart(queue, activation);
           if (this.queue !== queue) return;
         }
