@@ -10,7 +10,7 @@ const MAC = "02:00:00:00:00:00";
 /** Frames of a burst of testpmd. */
 const BURST = 32;
 /** Milliseconds until a device is measured: ours is compiled meanwhile. */
-const WARM_UP = 1500;
+const WARM_UP = 3000;
 /** Milliseconds without a frame after which the rest is lost. */
 const PATIENCE = 1000;
 const QUEUE_SIZE = 256;
