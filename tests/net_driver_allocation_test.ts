@@ -37,6 +37,7 @@ async function open(core: FeatureSet, length: number, plants = false) {
   );
   const driver = await NetDriver.open(transport, { dma: new DmaPool(memory, 0, POOL_SIZE), core });
   const bytes = plainFrame(length);
+  let sent = 0;
   let received = 0;
   driver.onFrame = (frame: Frame) => {
     received += frame.length;
@@ -51,7 +52,16 @@ async function open(core: FeatureSet, length: number, plants = false) {
       for (let i = 0; i < BATCH; i++) {
         if (!driver.sendBytes(bytes)) throw new Error("no room");
       }
+      sent += BATCH * length;
       driver.flush();
+    },
+    /** A device that has had much to do goes on in a later turn. */
+    async rest() {
+      const end = performance.now() + 10_000;
+      do await new Promise((done) => setTimeout(done, 0)); while (
+        received < sent && performance.now() < end
+      );
+      assertEquals(received, sent, "all of them came back");
     },
   };
 }
@@ -84,7 +94,7 @@ async function bytesPerFrame(
     // Less than before: something was collected, so something was allocated.
     if (grown >= 0) least = Math.min(least, grown / frames);
     rig.batch();
-    await new Promise((done) => setTimeout(done, 0));
+    await rig.rest();
   }
   return least;
 }

@@ -253,7 +253,11 @@ Deno.test({
           for (const program of programs.keys()) {
             await guest.check(`wget -q -O ${program} http://${STATION_IP}${program}`);
           }
-          await guest.check("chmod +x /bin/iperf3 /lib/*.so*; iperf3 -s -D && sleep 1");
+          // It listens some time after it has gone to the background: on port 0x1451.
+          await guest.check(
+            "chmod +x /bin/iperf3 /lib/*.so*; iperf3 -s -D; for i in $(seq 100); do " +
+              "grep -qs ':1451 ' /proc/net/tcp /proc/net/tcp6 && break; usleep 100000; done",
+          );
           const bytes = 32 * MIB;
           const options = ["-c", GUEST_IP, "-n", "32M"];
           const there = await iperf3(namespace, ...options);

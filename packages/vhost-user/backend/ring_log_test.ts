@@ -33,6 +33,8 @@ Deno.test("Every write of the device is in the dirty log, its used ring where th
   // Without the feature nothing is logged any more.
   front.send(Request.SET_FEATURES, payloads.encodeU64(SPLIT | 1n << 30n));
   await front.ask(Request.GET_FEATURES);
+  // A late kick may have had the device ask for the next one once more until then.
+  new DirtyBitmap(mapping.buffer).drain(() => {});
   front.request(0, 6);
   await front.used(0, 1);
   assertEquals(new DirtyBitmap(mapping.buffer).drain(() => {}), false);
